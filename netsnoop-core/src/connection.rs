@@ -1,0 +1,159 @@
+//! The output: one connection, both ends, their owners, the evidence.
+
+use core::time::Duration;
+
+use alloc::sync::Arc;
+
+use crate::attribution::{Attribution, RungSet};
+use crate::five_tuple::{Endpoint, Transport};
+use crate::namespace::NamespaceKey;
+use crate::process::ProcessFacts;
+use crate::time::Timestamp;
+
+/// Names a connection in all its records. Unique within a run; the seed makes two runs differ.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnectionId(pub u64);
+
+/// Which line of a connection's life a record is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum RecordEvent {
+    /// The first: both local ends have owners, or the settling time is over.
+    Open,
+    /// Something said before has changed.
+    Update,
+    /// The last.
+    Close,
+}
+
+impl RecordEvent {
+    /// The name in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Update => "update",
+            Self::Close => "close",
+        }
+    }
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ConnectionState {
+    /// The client asked, nobody has answered.
+    Connecting,
+    /// Both sides talk (UDP: a datagram was seen).
+    Established,
+    /// Ended in order.
+    Closed,
+    /// Ended by a reset after it was established.
+    Reset,
+    /// The server said no.
+    Refused,
+    /// Nobody answered in time.
+    Timeout,
+}
+
+impl ConnectionState {
+    /// The name in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Established => "established",
+            Self::Closed => "closed",
+            Self::Reset => "reset",
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+        }
+    }
+
+    /// Whether nothing more is to come.
+    pub const fn is_end(self) -> bool {
+        matches!(self, Self::Closed | Self::Reset | Self::Refused | Self::Timeout)
+    }
+}
+
+/// How it is known which end is the client, weakest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Role {
+    /// It is not: the client shown is the end on this node, or else the higher port.
+    Unknown,
+    /// The end that sent the first datagram seen.
+    FirstDatagram,
+    /// The other end is a configured service.
+    Service,
+    /// The other end is a listening socket's.
+    Listener,
+    /// A SYN was seen.
+    Syn,
+    /// The connect or accept call was seen.
+    Syscall,
+}
+
+impl Role {
+    /// The name in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::FirstDatagram => "first_datagram",
+            Self::Service => "service",
+            Self::Listener => "listener",
+            Self::Syn => "syn",
+            Self::Syscall => "syscall",
+        }
+    }
+}
+
+/// One end of a connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EndRecord {
+    /// Its address and port.
+    pub endpoint: Endpoint,
+    /// The namespace of its socket, if it is on this node and known.
+    pub namespace: Option<NamespaceKey>,
+    /// Who owns it.
+    pub attribution: Attribution,
+    /// What is known of the owning process.
+    pub facts: Option<Arc<ProcessFacts>>,
+}
+
+/// Payload bytes of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Io {
+    /// From client to server.
+    pub sent_bytes: u64,
+    /// From server to client.
+    pub received_bytes: u64,
+}
+
+/// One line of a connection's life.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConnectionRecord {
+    /// Which line.
+    pub event: RecordEvent,
+    /// When what it tells happened.
+    pub at: Timestamp,
+    /// Which connection.
+    pub id: ConnectionId,
+    /// When it began; `None` if it is older than netsnoop.
+    pub start: Option<Timestamp>,
+    /// Where it stands.
+    pub state: ConnectionState,
+    /// How the client end is known.
+    pub role: Role,
+    /// Which ways of knowing contributed.
+    pub rungs: RungSet,
+    /// How long it lasted so far; `None` if the start is unknown.
+    pub duration: Option<Duration>,
+    /// The protocol.
+    pub transport: Transport,
+    /// The interface nearest to the client's socket that it was seen on.
+    pub interface: Option<Arc<str>>,
+    /// The end that asked.
+    pub client: EndRecord,
+    /// The end that was asked.
+    pub server: EndRecord,
+    /// The service it belongs to.
+    pub service: Option<Arc<str>>,
+    /// Payload bytes, where the kernel counted them.
+    pub io: Option<Io>,
+}

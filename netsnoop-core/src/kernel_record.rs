@@ -1,0 +1,1 @@
+//! Kernel record bytes -> [`crate::observation::KernelEvent`].

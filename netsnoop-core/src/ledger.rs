@@ -1,0 +1,48 @@
+//! The books: every packet, event and local end is counted somewhere, and the sums agree.
+
+use crate::attribution::Reason;
+
+/// Counts that the reconciler and the decoders keep. The agent adds what is lost before them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Ledger {
+    /// Frames handed over by libpcap and decoded.
+    pub packets_decoded: u64,
+    /// Frames that are of no interest (not IP, not TCP, UDP or an ICMP error).
+    pub packets_ignored: u64,
+    /// Frames that could not be read.
+    pub packets_rejected: u64,
+    /// Kernel records decoded.
+    pub events_consumed: u64,
+    /// Kernel records that could not be read.
+    pub events_rejected: u64,
+    /// Connections opened.
+    pub connections_opened: u64,
+    /// Connections closed.
+    pub connections_closed: u64,
+    /// Connections thrown out of a full table.
+    pub connections_evicted: u64,
+    /// Local ends seen.
+    pub ends_seen: u64,
+    /// Local ends that left the table with an owner.
+    pub ends_attributed: u64,
+    /// Local ends that left the table without one, by reason (index: place in [`Reason::ALL`]).
+    pub ends_unattributed: [u64; Reason::ALL.len()],
+    /// Local ends thrown out of a full table before they were told of.
+    pub ends_evicted: u64,
+    /// Local ends still in the table.
+    pub ends_open: u64,
+    /// Stronger evidence that named another owner.
+    pub conflicts: u64,
+    /// Entries thrown out of the full process table.
+    pub processes_evicted: u64,
+    /// Questions not asked because too many were waiting.
+    pub rescans_dropped: u64,
+}
+
+impl Ledger {
+    /// Whether every local end seen is accounted for.
+    pub fn balances(&self) -> bool {
+        let unattributed: u64 = self.ends_unattributed.iter().sum();
+        self.ends_seen == self.ends_attributed + unattributed + self.ends_evicted + self.ends_open
+    }
+}

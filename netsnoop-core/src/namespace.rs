@@ -1,0 +1,61 @@
+//! Names for network namespaces as sources see them. Which *instance* a name stands for is decided by
+//! `reconcile::namespace_table`, because inode numbers are reused at once.
+
+use core::net::IpAddr;
+use core::num::NonZeroU64;
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// What a source could read of a namespace's identity.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NamespaceKey {
+    /// Inode of `/proc/<pid>/ns/net` (stat, not lstat). The kernel's `net->ns.inum`, 32 bits wide.
+    pub inode: u32,
+    /// The kernel's netns cookie (SO_NETNS_COOKIE, since Linux 5.14), never reused while the system runs.
+    pub cookie: Option<NonZeroU64>,
+}
+
+/// What one look at a namespace told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NamespaceFacts {
+    /// Its identity.
+    pub key: NamespaceKey,
+    /// Every address that is local to it, loopback included.
+    pub addresses: Vec<IpAddr>,
+    /// The name below `/run/netns`, where it has one.
+    pub name: Option<Arc<str>>,
+}
+
+/// An interface of the namespace that netsnoop captures in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Interface {
+    /// The interface index, as in `if_nametoindex(3)`.
+    pub index: u32,
+    /// The interface name.
+    pub name: Arc<str>,
+    /// Where its packets come from and go to.
+    pub kind: InterfaceKind,
+}
+
+/// What an interface says about the namespaces of the packets on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InterfaceKind {
+    /// Both ends are in the interface's own namespace.
+    Loopback,
+    /// One half of a veth pair whose other half lies in the namespace named here.
+    VethPeer(NamespaceKey),
+    /// Anything else: nothing can be said from the interface alone.
+    Other,
+}
+
+/// The namespaces of this node and the interfaces of the one that packets are captured in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Topology {
+    /// The namespace that the capture's interfaces belong to.
+    pub capture_namespace: NamespaceKey,
+    /// Its interfaces.
+    pub interfaces: Vec<Interface>,
+    /// Every namespace found. One that was known and is missing here has ended.
+    pub namespaces: Vec<NamespaceFacts>,
+}

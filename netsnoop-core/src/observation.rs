@@ -1,0 +1,174 @@
+//! The closed list of everything the reconciler may learn.
+
+use core::num::{NonZeroU32, NonZeroU64};
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::attribution::{Reason, Rung};
+use crate::five_tuple::FiveTuple;
+use crate::namespace::{NamespaceKey, Topology};
+use crate::packet::PacketHeader;
+use crate::process::{Process, ProcessFacts, ProcessId};
+use crate::socket::{SocketRow, TcpState};
+use crate::time::Timestamp;
+
+/// Something a source saw.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Observation {
+    /// A packet on an interface.
+    Packet(PacketSighting),
+    /// A kernel program's event.
+    Kernel(KernelEvent),
+    /// What a look at socket tables told.
+    Sockets(SocketSnapshot),
+    /// What is known of a process.
+    Process(ProcessId, ProcessFacts),
+    /// The namespaces and interfaces of the node.
+    Topology(Topology),
+}
+
+/// A decoded packet and where it was seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PacketSighting {
+    /// When.
+    pub at: Timestamp,
+    /// On which interface of the capture namespace; `None` where the link type does not say.
+    pub interface: Option<NonZeroU32>,
+    /// Which way, seen from that interface.
+    pub direction: Direction,
+    /// What the packet says.
+    pub header: PacketHeader,
+}
+
+/// The way of a packet, seen from the interface it was captured on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// It came in.
+    In,
+    /// It went out.
+    Out,
+    /// The capture does not say.
+    Unknown,
+}
+
+/// A kernel program's event.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KernelEvent {
+    /// When the program ran.
+    pub at: Timestamp,
+    /// Which rung it belongs to.
+    pub rung: Rung,
+    /// What happened.
+    pub act: Act,
+    /// The process in whose context it happened; `None` where the context means nothing (softirq).
+    pub process: Option<Process>,
+    /// The socket it happened to; `None` for process events.
+    pub socket: Option<KernelSocket>,
+}
+
+/// What a kernel event tells.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Act {
+    /// The process called connect (or sent with Fast Open).
+    Connect,
+    /// The process accepted this socket.
+    Accept,
+    /// The process listens on this socket.
+    Listen,
+    /// The first send of this process on this socket (UDP: to this peer).
+    FirstSend,
+    /// The first receive of this process on this socket (UDP: from this peer).
+    FirstReceive,
+    /// The handshake ended well.
+    Established {
+        /// Whether this is the client's socket (it left SYN_SENT) rather than the server's child.
+        by_client: bool,
+    },
+    /// The socket was closed.
+    Closed(SocketClose),
+    /// The process runs a new program.
+    Exec {
+        /// The path of the program as the kernel opened it, if absolute.
+        executable: Option<Arc<str>>,
+    },
+    /// The process (its last thread) ended.
+    Exit,
+}
+
+/// How a socket ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SocketClose {
+    /// The state it left.
+    pub from: TcpState,
+    /// `sk_err`: 0, or an errno such as ECONNREFUSED, ECONNRESET, ETIMEDOUT.
+    pub error: u16,
+    /// Payload bytes this socket sent and the peer acknowledged.
+    pub sent_bytes: u64,
+    /// Payload bytes this socket received.
+    pub received_bytes: u64,
+}
+
+/// The socket of a kernel event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KernelSocket {
+    /// Its namespace.
+    pub namespace: NamespaceKey,
+    /// Its cookie, where hook and kernel give one.
+    pub cookie: Option<NonZeroU64>,
+    /// The address of its `struct sock`: the same socket while it lives, reused after.
+    pub address: u64,
+    /// Protocol and addresses; the local address of an unconnected UDP socket may be a wildcard.
+    pub tuple: FiveTuple,
+    /// The client's initial sequence number (TCP), where the hook could read it.
+    pub client_isn: Option<u32>,
+    /// The socket's uid (`sk_uid`).
+    pub uid: Option<u32>,
+    /// The cgroup v2 id the socket is charged to (for an accepted socket: the listener's).
+    pub cgroup_id: Option<u64>,
+}
+
+/// What one look at socket tables told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SocketSnapshot {
+    /// The namespace that was looked at.
+    pub namespace: NamespaceKey,
+    /// How.
+    pub rung: Rung,
+    /// When the look began. A socket younger than this may be missing from it.
+    pub started: Timestamp,
+    /// When it ended.
+    pub finished: Timestamp,
+    /// What was asked.
+    pub scope: SnapshotScope,
+    /// What was found.
+    pub sockets: Vec<SocketRow>,
+}
+
+/// What a snapshot covers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SnapshotScope {
+    /// All sockets of the namespace.
+    Whole,
+    /// Only the sockets asked for; those that were not found are here with the reason.
+    Wanted {
+        /// Asked for and not found.
+        missing: Vec<(FiveTuple, Reason)>,
+    },
+}
+
+/// A question for the sources that can be asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Rescan {
+    /// Who holds these sockets? Answered by one [`Observation::Sockets`] with [`SnapshotScope::Wanted`].
+    Sockets {
+        /// The namespace to look in.
+        namespace: NamespaceKey,
+        /// The sockets, each with its own end first.
+        wanted: Vec<FiveTuple>,
+    },
+    /// What are this process's executable and container? Answered by one [`Observation::Process`].
+    Process(Process),
+    /// Which namespaces and interfaces are there? Answered by one [`Observation::Topology`].
+    Topology,
+}

@@ -1,0 +1,1 @@
+//! `/proc` text -> rows, and how many lines could not be read.

@@ -1,0 +1,1 @@
+//! The only attribution state: observations in, connection records out.

@@ -1,0 +1,1 @@
+//! The command line as typed: every flag parses to its final type.

@@ -1,0 +1,43 @@
+//! The edge's clock: what time it is since boot, and how boot time and wall time translate.
+
+use std::time::Duration;
+
+use netsnoop_core::time::Timestamp;
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+/// Now, in nanoseconds since boot (CLOCK_BOOTTIME, the clock of `bpf_ktime_get_boot_ns`).
+pub fn now() -> Timestamp {
+    Timestamp::from_nanos(nanos(clock_gettime(ClockId::Boottime)))
+}
+
+/// The distance between wall time and boot time at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct WallClock {
+    boot_as_unix_nanos: u64,
+}
+
+impl WallClock {
+    /// Reads both clocks. The distance changes when the wall clock is set, so long-running users
+    /// read it anew now and then.
+    pub fn read() -> Self {
+        let boot = nanos(clock_gettime(ClockId::Boottime));
+        let wall = nanos(clock_gettime(ClockId::Realtime));
+        Self { boot_as_unix_nanos: wall.saturating_sub(boot) }
+    }
+
+    /// The boot time of a wall time (since the Unix epoch); zero for one before boot.
+    pub fn to_boot(self, since_epoch: Duration) -> Timestamp {
+        let wall = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
+        Timestamp::from_nanos(wall.saturating_sub(self.boot_as_unix_nanos))
+    }
+
+    /// Nanoseconds since the Unix epoch at boot time `at`.
+    pub const fn to_unix_nanos(self, at: Timestamp) -> u64 {
+        self.boot_as_unix_nanos.saturating_add(at.as_nanos())
+    }
+}
+
+fn nanos(time: Timespec) -> u64 {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}

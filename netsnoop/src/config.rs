@@ -1,0 +1,1 @@
+//! What was decided from the command line: the only input of `pipeline`.

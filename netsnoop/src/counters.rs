@@ -1,0 +1,55 @@
+//! Counts of what is lost or unreadable before the reconciler, which keeps its own ledger.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One count. Relaxed: nothing is ordered by it, it is only summed up.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `by`.
+    pub fn add(&self, by: u64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// Replaces the value, for totals that somebody else keeps (libpcap, the kernel).
+    pub fn set(&self, to: u64) {
+        self.0.store(to, Ordering::Relaxed);
+    }
+
+    /// The value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The agent's counts, shared by sources and sinks.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Frames that libpcap handed to us.
+    pub packets_captured: Counter,
+    /// Frames libpcap dropped because its buffer was full (`ps_drop`).
+    pub packets_dropped_by_buffer: Counter,
+    /// Frames the interface dropped (`ps_ifdrop`).
+    pub packets_dropped_by_interface: Counter,
+    /// Frames captured and lost because the channel to the reconciler was full.
+    pub packets_lost_in_channel: Counter,
+    /// Records kernel programs could not put in the ring, counted in the kernel.
+    pub events_lost_in_ring: Counter,
+    /// Records read from the ring.
+    pub events_read: Counter,
+    /// Records lost because the channel to the reconciler was full.
+    pub events_lost_in_channel: Counter,
+    /// Answers to lookups lost because the channel to the reconciler was full.
+    pub observations_lost_in_channel: Counter,
+    /// Questions lost because the channel to the lookup thread was full.
+    pub lookups_lost_in_channel: Counter,
+    /// `/proc` entries that could not be read for lack of permission.
+    pub proc_denied: Counter,
+    /// `/proc` entries that were gone when read: normal, and counted all the same.
+    pub proc_vanished: Counter,
+    /// Lines of `/proc` text that could not be decoded.
+    pub proc_lines_rejected: Counter,
+    /// Records a sink lost because its channel was full.
+    pub rows_lost_in_channel: Counter,
+}

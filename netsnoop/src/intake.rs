@@ -1,0 +1,86 @@
+//! What crosses the channel from the sources to the reconciler, and what happens when it is full:
+//! the loss is counted, and the source goes on.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError};
+
+use bytes::Bytes;
+use netsnoop_core::observation::{Direction, Observation};
+use netsnoop_core::packet::LinkType;
+use netsnoop_core::time::Timestamp;
+
+use crate::counters::Counters;
+
+/// Something for the reconciler's thread.
+#[derive(Debug)]
+pub enum Input {
+    /// Frames, not yet decoded.
+    Frames(FrameBatch),
+    /// Records of kernel programs, not yet decoded.
+    KernelRecords(Vec<Bytes>),
+    /// An answer to a lookup, or a look nobody asked for.
+    Observation(Observation),
+}
+
+/// Frames of one capture.
+#[derive(Debug)]
+pub struct FrameBatch {
+    /// How they begin.
+    pub link_type: LinkType,
+    /// The interface all of them were seen on; `None` if each says so itself (Linux cooked v2).
+    pub interface: Option<NonZeroU32>,
+    /// The frames.
+    pub frames: Vec<Frame>,
+}
+
+/// One frame.
+#[derive(Debug)]
+pub struct Frame {
+    /// When the kernel stamped it.
+    pub at: Timestamp,
+    /// Which way, where the capture knows it apart from the frame's own header.
+    pub direction: Direction,
+    /// What was captured of it.
+    pub data: Bytes,
+}
+
+/// The sources' end of the channel.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    sender: SyncSender<Input>,
+    counters: Arc<Counters>,
+}
+
+impl Intake {
+    /// Wraps the sending end.
+    pub const fn new(sender: SyncSender<Input>, counters: Arc<Counters>) -> Self {
+        Self { sender, counters }
+    }
+
+    /// The shared counts.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Hands `input` over if there is room, else counts it lost. `false` once nobody listens any more:
+    /// the source should end.
+    pub fn offer(&self, input: Input) -> bool {
+        match self.sender.try_send(input) {
+            Ok(()) => true,
+            Err(TrySendError::Full(lost)) => {
+                self.count_lost(&lost);
+                true
+            }
+            Err(TrySendError::Disconnected(_)) => false,
+        }
+    }
+
+    fn count_lost(&self, lost: &Input) {
+        match lost {
+            Input::Frames(batch) => self.counters.packets_lost_in_channel.add(batch.frames.len() as u64),
+            Input::KernelRecords(records) => self.counters.events_lost_in_channel.add(records.len() as u64),
+            Input::Observation(_) => self.counters.observations_lost_in_channel.add(1),
+        }
+    }
+}

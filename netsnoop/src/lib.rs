@@ -1,0 +1,14 @@
+//! The netsnoop agent: sources, pipeline, sinks and command line around `netsnoop-core`.
+//!
+//! Sources and sinks never import each other; `pipeline` alone knows both, makes every channel and
+//! starts every thread and task. After `config` nothing reads arguments, environment or terminal state.
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod counters;
+pub mod doctor;
+pub mod intake;
+pub mod pipeline;
+pub mod sinks;
+pub mod sources;

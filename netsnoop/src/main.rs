@@ -1,0 +1,2 @@
+//! The `netsnoop` binary: parse, run, exit code.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The kernel half, from the user side: load, attach, read.

@@ -1,0 +1,1 @@
+//! The lookup thread: answers the reconciler's [`netsnoop_core::observation::Rescan`]s.

@@ -1,0 +1,1 @@
+//! What `/proc` and cgroupfs tell of one process: executable and container.

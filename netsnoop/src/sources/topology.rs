@@ -1,0 +1,1 @@
+//! Which namespaces, addresses and interfaces this node has.
