@@ -1,6 +1,12 @@
-//! What the kernel half writes and the user half reads: record layouts and limits, nothing else.
+//! What the kernel half writes and the user half reads: record layouts, struct offsets, names and limits,
+//! nothing else.
 //!
-//! Only fixed-width integers and byte arrays with explicit padding live here: a `bool`, an enum or an
-//! `Option` made from bytes another program wrote would be undefined behaviour for a wrong value.
+//! Only fixed-width integers and byte arrays with explicit padding cross the border: a `bool`, an enum or
+//! an `Option` made from bytes another program wrote would be undefined behaviour for a wrong value.
 //! Decoding is `netsnoop_core::kernel_record`'s job.
 #![no_std]
+
+pub mod limits;
+pub mod offsets;
+pub mod programs;
+pub mod record;
