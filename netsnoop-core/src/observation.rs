@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use crate::attribution::{Reason, Rung};
 use crate::five_tuple::FiveTuple;
 use crate::namespace::{NamespaceKey, Topology};
-use crate::packet::PacketHeader;
+use crate::packet::{Direction, PacketHeader};
 use crate::process::{Process, ProcessFacts, ProcessId};
 use crate::socket::{SocketRow, TcpState};
 use crate::time::Timestamp;
@@ -39,17 +39,6 @@ pub struct PacketSighting {
     pub direction: Direction,
     /// What the packet says.
     pub header: PacketHeader,
-}
-
-/// The way of a packet, seen from the interface it was captured on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Direction {
-    /// It came in.
-    In,
-    /// It went out.
-    Out,
-    /// The capture does not say.
-    Unknown,
 }
 
 /// A kernel program's event.

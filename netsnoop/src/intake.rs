@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 use bytes::Bytes;
-use netsnoop_core::observation::{Direction, Observation};
-use netsnoop_core::packet::LinkType;
+use netsnoop_core::observation::Observation;
+use netsnoop_core::packet::{Direction, LinkType};
 use netsnoop_core::time::Timestamp;
 
 use crate::counters::Counters;

@@ -1,0 +1,111 @@
+//! The link layer: where the IP packet begins in a frame, and what a cooked header says of the interface.
+//! Addresses of the link itself are of no interest here.
+
+use core::num::NonZeroU32;
+
+use super::reader::Reader;
+use super::{Direction, Ignored, Layer, LinkType, Malformed, PacketError, Verdict};
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// IEEE 802.1Q, 802.1ad, and the value QinQ used before 802.1ad.
+const ETHERTYPES_VLAN: [u16; 3] = [0x8100, 0x88a8, 0x9100];
+/// Two tags are QinQ; a frame with more than this is not read on.
+const MAX_VLAN_TAGS: usize = 4;
+
+/// Which version of IP the link layer announces.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Announced {
+    Ipv4,
+    Ipv6,
+    /// The link layer leaves it to the first nibble of the packet.
+    ByVersion,
+}
+
+/// What the link layer says.
+pub(super) struct Link {
+    pub(super) interface: Option<NonZeroU32>,
+    pub(super) direction: Direction,
+    pub(super) announced: Announced,
+}
+
+/// Reads the link layer and leaves `reader` at the IP header.
+pub(super) fn read(link_type: LinkType, reader: &mut Reader<'_>) -> Result<Verdict<Link>, PacketError> {
+    let mut interface = None;
+    let mut direction = Direction::Unknown;
+    let ethertype = match link_type {
+        LinkType::Ethernet => {
+            let [.., high, low] = reader.take::<14>(Layer::Ethernet)?;
+            u16::from_be_bytes([high, low])
+        }
+        // https://www.tcpdump.org/linktypes/LINKTYPE_LINUX_SLL.html
+        LinkType::LinuxCooked => {
+            let [type_high, type_low, .., high, low] = reader.take::<16>(Layer::Cooked)?;
+            direction = direction_of(u16::from_be_bytes([type_high, type_low]));
+            u16::from_be_bytes([high, low])
+        }
+        // https://www.tcpdump.org/linktypes/LINKTYPE_LINUX_SLL2.html
+        LinkType::LinuxCookedV2 => {
+            let header = reader.take::<20>(Layer::Cooked)?;
+            interface = NonZeroU32::new(u32::from_be_bytes([header[4], header[5], header[6], header[7]]));
+            direction = direction_of(u16::from(header[10]));
+            u16::from_be_bytes([header[0], header[1]])
+        }
+        LinkType::Loopback => {
+            let family = reader.take::<4>(Layer::Loopback)?;
+            return Ok(announced_by_family(family).map(|announced| Link {
+                interface: None,
+                direction,
+                announced,
+            }));
+        }
+        LinkType::RawIp => {
+            return Ok(Verdict::Go(Link { interface: None, direction, announced: Announced::ByVersion }));
+        }
+    };
+    let announced = match skip_vlan_tags(ethertype, reader)? {
+        ETHERTYPE_IPV4 => Announced::Ipv4,
+        ETHERTYPE_IPV6 => Announced::Ipv6,
+        _ => return Ok(Verdict::Stop(Ignored::NotIp)),
+    };
+    Ok(Verdict::Go(Link { interface, direction, announced }))
+}
+
+/// PACKET_OUTGOING is 4; the lower values are ways of coming in (packet(7), sll_pkttype).
+const fn direction_of(packet_type: u16) -> Direction {
+    match packet_type {
+        0..=3 => Direction::In,
+        4 => Direction::Out,
+        _ => Direction::Unknown,
+    }
+}
+
+/// LINKTYPE_NULL holds the address family in the byte order of the machine that captured, LINKTYPE_LOOP
+/// in network order. The values are small, so either order tells. AF_INET6 differs between systems.
+fn announced_by_family(family: [u8; 4]) -> Verdict<Announced> {
+    let value = u32::from_be_bytes(family).min(u32::from_le_bytes(family));
+    match value {
+        2 => Verdict::Go(Announced::Ipv4),
+        10 | 24 | 28 | 30 => Verdict::Go(Announced::Ipv6),
+        _ => Verdict::Stop(Ignored::NotIp),
+    }
+}
+
+/// Passes over VLAN tags and returns the ethertype behind them.
+fn skip_vlan_tags(mut ethertype: u16, reader: &mut Reader<'_>) -> Result<u16, PacketError> {
+    for _ in 0..MAX_VLAN_TAGS {
+        if !ETHERTYPES_VLAN.contains(&ethertype) {
+            return Ok(ethertype);
+        }
+        let [_, _, high, low] = reader.take::<4>(Layer::Vlan)?;
+        ethertype = u16::from_be_bytes([high, low]);
+    }
+    if ETHERTYPES_VLAN.contains(&ethertype) {
+        return Err(PacketError::Malformed {
+            layer: Layer::Vlan,
+            offset: reader.offset(),
+            what: Malformed::TooManyHeaders,
+        });
+    }
+    Ok(ethertype)
+}
