@@ -1,0 +1,89 @@
+//! What `/proc/<pid>/stat` and `/proc/<pid>/status` say of a process's identity.
+//!
+//! Read from bytes, not from text: a process chooses its own name, and one that is not UTF-8 must
+//! not hide the process. Left out: everything that does not identify.
+
+use super::{decimal, words};
+use crate::process::Comm;
+
+/// What `/proc/<pid>/stat` says (man 5 proc_pid_stat).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stat {
+    /// The name of the thread group leader.
+    pub comm: Comm,
+    /// The state letter: `Z` is a zombie, whose leader has ended though threads may live on.
+    pub state: u8,
+    /// When it started, in clock ticks since boot.
+    pub start_ticks: u64,
+}
+
+/// Decodes `/proc/<pid>/stat`; `None` if it is cut or no such text. The name may hold parentheses,
+/// so it ends at the last one.
+pub fn decode_stat(text: &[u8]) -> Option<Stat> {
+    let text = text.strip_suffix(b"\n")?;
+    let open = text.iter().position(|byte| *byte == b'(')?;
+    let close = text.iter().rposition(|byte| *byte == b')')?;
+    let comm = Comm::new(text.get(open + 1..close)?);
+    let mut fields = words(text.get(close + 1..)?);
+    let state = *fields.next()?.first()?;
+    // The state is field 3, the start time field 22.
+    let start_ticks = decimal(fields.nth(18)?)?;
+    Some(Stat { comm, state, start_ticks })
+}
+
+/// The real uid in `/proc/<pid>/status` (man 5 proc_pid_status), as the reader's user namespace has it.
+pub fn decode_real_uid(text: &[u8]) -> Option<u32> {
+    // The name comes first and escapes its newlines, so no process can forge this line.
+    let mut lines = text.split_inclusive(|byte| *byte == b'\n');
+    let line = lines.find(|line| line.starts_with(b"Uid:"))?.strip_suffix(b"\n")?;
+    u32::try_from(decimal(words(line).nth(1)?)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+    use proptest::prelude::*;
+
+    const REST: &str = "S 1 4321 4321 0 -1 4194560 1 0 0 0 1 2 3 4 20 0 1 0 778899 1000 2 3";
+
+    fn check(comm: &[u8], expected: &[u8]) {
+        let text = [b"4321 (", comm, format!(") {REST}\n").as_bytes()].concat();
+        let stat = decode_stat(&text).unwrap();
+        assert_eq!(stat.comm.as_bytes(), expected);
+        assert_eq!((stat.state, stat.start_ticks), (b'S', 778_899));
+    }
+
+    #[test]
+    fn names_may_be_anything() {
+        check(b"sh", b"sh");
+        check(b"a) R 1 (b", b"a) R 1 (b");
+        check(b"", b"");
+        check(b"\xff\x1b[31m", b"\xff\x1b[31m");
+        check(b"kworker/u8:1-events_unbound", b"kworker/u8:1-ev");
+    }
+
+    #[test]
+    fn the_real_uid_is_the_first_number() {
+        for (text, expected) in [
+            ("Name:\tx\nUid:\t10001\t0\t0\t0\nGid:\t1\n", Some(10001)),
+            ("Name:\tUid:\\n\nUid:\t7\t8\t9\t10\n", Some(7)),
+            ("Name:\tx\nUid:\t100", None),
+            ("Name:\tx\nUid:\n", None),
+            ("", None),
+        ] {
+            assert_eq!(decode_real_uid(text.as_bytes()), expected, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_and_cuts_are_survived(text in proptest::collection::vec(any::<u8>(), 0..200), cut in 0..90_usize) {
+            let stat = decode_stat(&text);
+            prop_assert!(stat.is_none() || text.contains(&b'('));
+            prop_assert!(decode_real_uid(&text).is_none() || text.starts_with(b"Uid:") || text.contains(&b'\n'));
+            let whole = format!("4321 (sh) {REST}\n");
+            prop_assert_eq!(decode_stat(&whole.as_bytes()[..cut.min(whole.len() - 1)]), None);
+        }
+    }
+}
