@@ -1,2 +1,51 @@
-//! Development tasks.
-fn main() {}
+//! What a developer of netsnoop runs. Each subcommand is a file; this one only names them.
+
+mod ci;
+mod layers;
+mod prerequisites;
+mod run;
+mod shell;
+mod test;
+mod vm;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// netsnoop's development tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build netsnoop as you and start `netsnoop watch` as root
+    Run(run::RunArguments),
+    /// Run every test this machine can run, and say by name what was skipped and why
+    Test(test::TestArguments),
+    /// Everything CI checks: formatting, lints, layers, no_std, kernel object, tests, docs
+    Ci(test::TestArguments),
+    /// Check the one-way flow between crates and modules
+    Layers,
+    /// Run the kernel-hook tests in guest kernels under QEMU
+    VmTest(vm::VmArguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Run(arguments) => run::run(&arguments),
+        Task::Test(arguments) => test::test(&arguments),
+        Task::Ci(arguments) => ci::check_everything(&arguments),
+        Task::Layers => layers::check().map(|()| ExitCode::SUCCESS),
+        Task::VmTest(arguments) => vm::test(&arguments),
+    };
+    outcome.unwrap_or_else(|error| match writeln!(io::stderr().lock(), "xtask: {error:#}") {
+        Ok(()) => ExitCode::FAILURE,
+        // Nobody can be told; the exit code still can be.
+        Err(_) => ExitCode::from(2),
+    })
+}

@@ -1,0 +1,110 @@
+//! Other programs: where they are, how they are started, and what is said when they fail.
+//!
+//! Every command is printed before it runs, so that a reader of a log can repeat it by hand.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// The folder of the workspace.
+pub(crate) fn workspace() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// The cargo that started this, in the workspace.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    cargo.current_dir(workspace());
+    cargo
+}
+
+/// Says one line to the developer.
+pub(crate) fn say(line: &str) -> Result<()> {
+    writeln!(io::stderr().lock(), "{line}").context("writing to standard error")
+}
+
+/// Runs `command` to its end; its failing is an error that names it.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let shown = show(command);
+    say(&format!("$ {shown}"))?;
+    let status = command.status().with_context(|| format!("starting `{shown}`"))?;
+    if !status.success() {
+        bail!("`{shown}` ended with {status}");
+    }
+    Ok(())
+}
+
+/// What `command` prints on standard output; its failing is an error with what it said.
+pub(crate) fn read(command: &mut Command) -> Result<String> {
+    let shown = show(command);
+    let output = command.output().with_context(|| format!("starting `{shown}`"))?;
+    if !output.status.success() {
+        bail!("`{shown}` ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("reading what `{shown}` printed"))
+}
+
+/// The command as one would type it, near enough to read and copy.
+pub(crate) fn show(command: &Command) -> String {
+    std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| {
+            let word = word.to_string_lossy();
+            if word.contains([' ', '"', '$', '*', ';']) { format!("'{word}'") } else { word.into_owned() }
+        })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Where `program` is, in PATH or in the folders of system programs that PATH of an ordinary user lacks.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(program))
+        .find(|candidate| candidate.is_file())
+}
+
+/// Whether this process is root.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A command that runs `program` as root: directly if we are, else through NETSNOOP_RUNNER (split at
+/// spaces) or sudo.
+pub(crate) fn as_root(program: &Path) -> Result<Command> {
+    let runner = env::var("NETSNOOP_RUNNER").unwrap_or_default();
+    let mut words = runner.split_whitespace();
+    if let Some(first) = words.next() {
+        let mut command = Command::new(first);
+        command.args(words).arg(program);
+        return Ok(command);
+    }
+    if is_root() {
+        return Ok(Command::new(program));
+    }
+    let sudo = find("sudo").with_context(|| {
+        format!(
+            "{} needs root and there is no sudo; become root, or name a command that makes one in NETSNOOP_RUNNER",
+            program.display()
+        )
+    })?;
+    let mut command = Command::new(sudo);
+    command.arg(program);
+    Ok(command)
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_folder() -> Result<PathBuf> {
+    #[derive(serde::Deserialize)]
+    struct Metadata {
+        target_directory: PathBuf,
+    }
+    let text = read(cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: Metadata = serde_json::from_str(&text).context("reading the output of `cargo metadata`")?;
+    Ok(metadata.target_directory)
+}

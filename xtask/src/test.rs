@@ -1,0 +1,246 @@
+//! `cargo xtask test`: every test this machine can run, and by name what was left out and why.
+//!
+//! Everything is built by the caller. Only the integration tests of the agent run as root, one at a
+//! time: cgroup programs and captures see the traffic of every other test on the machine.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::{prerequisites, shell, vm};
+
+/// What `test` and `ci` take.
+#[derive(clap::Args)]
+pub(crate) struct TestArguments {
+    /// Install what is missing without asking
+    #[arg(long, short)]
+    yes: bool,
+    /// Leave out the tests in guest kernels
+    #[arg(long)]
+    without_vm: bool,
+}
+
+impl TestArguments {
+    /// Whether to install what is missing without asking.
+    pub(crate) const fn yes(&self) -> bool {
+        self.yes
+    }
+}
+
+/// What ran and what did not.
+#[derive(Default)]
+pub(crate) struct Tally {
+    /// As libtest counts, so with those that left themselves out.
+    passed: usize,
+    failed: usize,
+    skipped: Vec<String>,
+    /// How many of `skipped` are in `passed` too.
+    left_themselves_out: usize,
+}
+
+impl Tally {
+    /// Notes that something was left out, and why.
+    pub(crate) fn skip(&mut self, name: &str, reason: &str) {
+        self.skipped.push(format!("{name}: {reason}"));
+    }
+
+    /// Notes that a guest ended without telling how its tests went.
+    pub(crate) fn fail(&mut self, name: &str) {
+        self.failed += 1;
+        self.skipped.push(format!("the rest of {name}: it ended before its tests did"));
+    }
+
+    /// Reads a line of libtest's output. A test that finds out while it runs that it cannot says
+    /// `skipped: NAME: WHY` and returns, which libtest counts as passed.
+    pub(crate) fn read_line(&mut self, line: &str) {
+        if let Some(skipped) = line.strip_prefix("skipped: ") {
+            self.skipped.push(skipped.to_owned());
+            self.left_themselves_out += 1;
+        }
+        let Some(counts) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else {
+            return;
+        };
+        for count in counts.1.split("; ") {
+            match count.split_once(' ') {
+                Some((number, "passed")) => self.passed += number.parse::<usize>().unwrap_or(0),
+                Some((number, "failed")) => self.failed += number.parse::<usize>().unwrap_or(0),
+                _ => {}
+            }
+        }
+    }
+
+    /// Says what was left out, then the closing line; the exit code follows from it.
+    pub(crate) fn close(self) -> Result<ExitCode> {
+        let mut output = io::stdout().lock();
+        let write = |output: &mut io::StdoutLock<'_>, text: String| {
+            writeln!(output, "{text}").context("writing the summary")
+        };
+        if !self.skipped.is_empty() {
+            write(&mut output, "\nLeft out on this machine:".to_owned())?;
+        }
+        for skipped in &self.skipped {
+            write(&mut output, format!("  {skipped}"))?;
+        }
+        let Self { failed, skipped, .. } = self;
+        let passed = self.passed.saturating_sub(self.left_themselves_out);
+        write(&mut output, format!("\n{passed} passed, {failed} failed, {} skipped", skipped.len()))?;
+        Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// The subcommand.
+pub(crate) fn test(arguments: &TestArguments) -> Result<ExitCode> {
+    prerequisites::ensure(arguments.yes)?;
+    let mut tally = Tally::default();
+    run_all(arguments, &mut tally)?;
+    tally.close()
+}
+
+/// Like [`test`], with what the caller has tallied before.
+pub(crate) fn test_after(arguments: &TestArguments, mut tally: Tally) -> Result<ExitCode> {
+    run_all(arguments, &mut tally)?;
+    tally.close()
+}
+
+fn run_all(arguments: &TestArguments, tally: &mut Tally) -> Result<()> {
+    for binary in build()? {
+        binary.run(tally)?;
+    }
+    run_doc_tests(tally)?;
+    if arguments.without_vm {
+        tally.skip("vm-test", "left out with --without-vm");
+        return Ok(());
+    }
+    vm::test_defaults(tally)
+}
+
+/// A test binary that cargo built.
+pub(crate) struct TestBinary {
+    /// The target's name (`live`, `netsnoop_core`).
+    pub(crate) name: String,
+    /// The file.
+    pub(crate) executable: PathBuf,
+    /// The folder of its crate, where cargo would start it.
+    pub(crate) folder: PathBuf,
+    needs_root: bool,
+}
+
+/// A line of `cargo --message-format=json`, as far as it matters here (the Cargo book, "External tools").
+#[derive(Deserialize)]
+struct BuildMessage {
+    reason: String,
+    manifest_path: Option<PathBuf>,
+    executable: Option<PathBuf>,
+    target: Option<Target>,
+    profile: Option<Profile>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    test: bool,
+}
+
+/// Builds every test, and the examples and binaries they start.
+pub(crate) fn build() -> Result<Vec<TestBinary>> {
+    let mut cargo = shell::cargo();
+    cargo.args(["test", "--workspace", "--locked", "--no-run", "--message-format=json-render-diagnostics"]);
+    shell::say(&format!("$ {}", shell::show(&cargo)))?;
+    let output = cargo.stderr(Stdio::inherit()).output().context("starting cargo")?;
+    if !output.status.success() {
+        bail!("the tests do not build");
+    }
+    let mut binaries = Vec::new();
+    for line in output.stdout.lines() {
+        let line = line.context("reading cargo's messages")?;
+        let message: BuildMessage =
+            serde_json::from_str(&line).with_context(|| format!("reading cargo's message {line}"))?;
+        binaries.extend(test_binary(message));
+    }
+    binaries.sort_by(|a, b| (a.needs_root, &a.name).cmp(&(b.needs_root, &b.name)));
+    Ok(binaries)
+}
+
+fn test_binary(message: BuildMessage) -> Option<TestBinary> {
+    let (target, profile) = (message.target?, message.profile?);
+    let folder = message.manifest_path?.parent()?.to_owned();
+    let is_test = message.reason == "compiler-artifact" && profile.test;
+    let needs_root = folder.ends_with("netsnoop") && target.kind.iter().any(|kind| kind == "test");
+    let executable = message.executable.filter(|_| is_test)?;
+    Some(TestBinary { name: target.name, executable, folder, needs_root })
+}
+
+impl TestBinary {
+    fn run(&self, tally: &mut Tally) -> Result<()> {
+        let mut command = if self.needs_root {
+            match shell::as_root(&self.executable) {
+                Ok(command) => command,
+                Err(error) => {
+                    tally.skip(&self.name, &format!("{error:#}"));
+                    return Ok(());
+                }
+            }
+        } else {
+            Command::new(&self.executable)
+        };
+        if self.needs_root {
+            command.arg("--test-threads=1");
+        }
+        command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
+        run_counted(&mut command, tally)
+    }
+}
+
+fn run_doc_tests(tally: &mut Tally) -> Result<()> {
+    run_counted(shell::cargo().args(["test", "--workspace", "--locked", "--doc"]), tally)
+}
+
+/// Runs a libtest binary, shows what it prints and counts it. One that dies before its closing line
+/// is a failure too.
+fn run_counted(command: &mut Command, tally: &mut Tally) -> Result<()> {
+    let shown = shell::show(command);
+    shell::say(&format!("$ {shown}"))?;
+    let failed_before = tally.failed;
+    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting `{shown}`"))?;
+    let lines = BufReader::new(child.stdout.take().context("the test has no standard output")?);
+    for line in lines.split(b'\n') {
+        let line = line.with_context(|| format!("reading what `{shown}` prints"))?;
+        let line = String::from_utf8_lossy(&line);
+        writeln!(io::stdout().lock(), "{line}").context("writing to standard output")?;
+        tally.read_line(&line);
+    }
+    let status = child.wait().with_context(|| format!("waiting for `{shown}`"))?;
+    if !status.success() && tally.failed == failed_before {
+        shell::say(&format!("`{shown}` ended with {status} before it told its results"))?;
+        tally.failed += 1;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libtest_lines_are_counted_and_skips_are_not_passes() {
+        let mut tally = Tally::default();
+        for line in [
+            "running 3 tests",
+            "skipped: live::rungs::kprobe: this kernel has no kprobes",
+            "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+            "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+        ] {
+            tally.read_line(line);
+        }
+        assert_eq!((tally.passed, tally.failed, tally.left_themselves_out), (4, 2, 1));
+        assert_eq!(tally.skipped, ["live::rungs::kprobe: this kernel has no kprobes"]);
+    }
+}

@@ -1,0 +1,216 @@
+//! The guest's whole userland as an initramfs: the test binary, what it starts, their libraries.
+//!
+//! Every file keeps the path it has here, because tests find netsnoop by the path cargo built it at.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use super::kernels::Kernel;
+use crate::shell;
+use crate::test::TestBinary;
+
+/// Programs of this machine that the live tests start.
+const PROGRAMS: [&str; 6] = ["sh", "ip", "nsenter", "unshare", "busybox", "setpriv"];
+
+/// Modules that the tests' networks and lookups need; what is built in needs none.
+const MODULES: [&str; 6] = ["veth", "bridge", "inet_diag", "tcp_diag", "udp_diag", "unix_diag"];
+
+/// Packs the guest's files and returns the archive.
+pub(crate) fn pack(kernel: &Kernel, live: &TestBinary, filter: &str) -> Result<PathBuf> {
+    let folder = shell::target_folder()?.join("vm");
+    let stage = Stage::new(folder.join("stage"))?;
+    let built = live.executable.parent().and_then(Path::parent).context("the test binary lies at /")?;
+    let netsnoop = built.join("netsnoop");
+    let traffic = built.join("examples/traffic");
+    for program in [&live.executable, &netsnoop, &traffic] {
+        stage.add_program(program)?;
+    }
+    for name in PROGRAMS {
+        let path = shell::find(name).with_context(|| format!("{name} is not on this machine"))?;
+        stage.add_program(&path)?;
+    }
+    stage.add_schema()?;
+    let modules = stage.add_modules(kernel)?;
+    stage.write_init(&init_script(live, filter, &modules))?;
+    let archive = folder.join("initramfs.cpio");
+    stage.archive(&archive)?;
+    Ok(archive)
+}
+
+/// Only mounts, modules and the test: what a distribution does beyond that is not under test.
+fn init_script(live: &TestBinary, filter: &str, modules: &[String]) -> String {
+    let insert: String = modules
+        .iter()
+        .map(|module| format!("busybox insmod /modules/{module} || echo no {module}\n"))
+        .collect();
+    format!(
+        "#!/bin/busybox sh\n\
+         export PATH=/usr/sbin:/usr/bin:/sbin:/bin\n\
+         busybox mount -t proc proc /proc\n\
+         busybox mount -t sysfs sysfs /sys\n\
+         busybox mount -t devtmpfs devtmpfs /dev\n\
+         busybox mount -t tmpfs tmpfs /run\n\
+         busybox mount -t tmpfs tmpfs /tmp\n\
+         busybox mount -t cgroup2 cgroup2 /sys/fs/cgroup\n\
+         busybox mount -t bpf bpf /sys/fs/bpf\n\
+         {insert}\
+         ip link set lo up\n\
+         cd {folder}\n\
+         NETSNOOP_TEST_SLOWNESS=10 RUST_BACKTRACE=1 {live} --test-threads=1 {filter}\n\
+         echo VM-EXIT $?\n\
+         busybox poweroff -f\n",
+        folder = live.folder.display(),
+        live = live.executable.display(),
+    )
+}
+
+/// The folder that becomes the guest's `/`.
+struct Stage {
+    root: PathBuf,
+}
+
+impl Stage {
+    fn new(root: PathBuf) -> Result<Self> {
+        if root.exists() {
+            fs::remove_dir_all(&root).with_context(|| format!("removing {}", root.display()))?;
+        }
+        for folder in [
+            "usr/bin",
+            "usr/sbin",
+            "usr/lib",
+            "usr/lib64",
+            "proc",
+            "sys",
+            "dev",
+            "run",
+            "tmp",
+            "modules",
+            "etc",
+        ] {
+            let path = root.join(folder);
+            fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
+        }
+        for name in ["bin", "sbin", "lib", "lib64"] {
+            symlink(format!("usr/{name}"), root.join(name)).with_context(|| format!("linking {name}"))?;
+        }
+        Ok(Self { root })
+    }
+
+    /// Where a file of this machine is in the guest.
+    fn place(&self, path: &Path) -> Result<PathBuf> {
+        let place = self
+            .root
+            .join(path.strip_prefix("/").with_context(|| format!("{} is relative", path.display()))?);
+        let folder = place.parent().context("a file lies at /")?;
+        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        Ok(place)
+    }
+
+    fn add_file(&self, path: &Path) -> Result<()> {
+        let place = self.place(path)?;
+        fs::copy(path, &place).with_context(|| format!("copying {}", path.display()))?;
+        Ok(())
+    }
+
+    /// A program without its debug information (a third of the guest's memory otherwise), and the libraries it loads.
+    fn add_program(&self, path: &Path) -> Result<()> {
+        let place = self.place(path)?;
+        let stripped =
+            Command::new("strip").arg("-g").arg("-o").arg(&place).arg(path).stderr(Stdio::null()).status();
+        if !stripped.is_ok_and(|status| status.success()) {
+            self.add_file(path)?;
+        }
+        let listed = Command::new("ldd").arg(path).output().context("starting ldd")?;
+        let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+        // A line is `name => /path (address)` or `/path (address)`; a static program has neither.
+        let libraries: BTreeSet<&str> =
+            text.split_whitespace().filter(|word| word.starts_with('/') && !word.ends_with(':')).collect();
+        for library in libraries {
+            if !self.place(Path::new(library))?.exists() {
+                self.add_file(Path::new(library))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_schema(&self) -> Result<()> {
+        let folder =
+            fs::canonicalize(shell::workspace().join("docs/schema")).context("looking for docs/schema")?;
+        for entry in fs::read_dir(&folder).context("reading docs/schema")? {
+            self.add_file(&entry.context("reading docs/schema")?.path())?;
+        }
+        Ok(())
+    }
+
+    /// The modules with all they depend on, in the order to insert them, uncompressed.
+    fn add_modules(&self, kernel: &Kernel) -> Result<Vec<String>> {
+        let modprobe = shell::find("modprobe").context("looking for modprobe")?;
+        let mut names: Vec<String> = Vec::new();
+        for module in MODULES {
+            let mut depends = Command::new(&modprobe);
+            depends.arg("-d").arg(&kernel.root).args(["-S", &kernel.release, "--show-depends", module]);
+            for line in shell::read(&mut depends)?.lines() {
+                // `builtin NAME` needs nothing.
+                let Some(path) = line.trim().strip_prefix("insmod ") else { continue };
+                let name = self.add_module(Path::new(path.trim()))?;
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    fn add_module(&self, path: &Path) -> Result<String> {
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (name, unpacker) = match file.rsplit_once('.') {
+            Some((name, "xz")) => (name.to_owned(), Some("xz")),
+            Some((name, "zst")) => (name.to_owned(), Some("zstd")),
+            _ => (file, None),
+        };
+        let place = self.root.join("modules").join(&name);
+        let Some(unpacker) = unpacker else {
+            fs::copy(path, &place).with_context(|| format!("copying {}", path.display()))?;
+            return Ok(name);
+        };
+        let unpacked = Command::new(unpacker)
+            .arg("-dc")
+            .arg(path)
+            .output()
+            .with_context(|| format!("starting {unpacker} to unpack {}", path.display()))?;
+        ensure!(unpacked.status.success(), "{unpacker} cannot unpack {}", path.display());
+        fs::write(&place, unpacked.stdout).with_context(|| format!("writing {}", place.display()))?;
+        Ok(name)
+    }
+
+    fn write_init(&self, script: &str) -> Result<()> {
+        let path = self.root.join("init");
+        fs::write(&path, script).context("writing the guest's init")?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).context("making init executable")?;
+        // Programs that look up root's name find it.
+        fs::write(self.root.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").context("writing etc/passwd")
+    }
+
+    fn archive(&self, archive: &Path) -> Result<()> {
+        let output = fs::File::create(archive).with_context(|| format!("making {}", archive.display()))?;
+        let list = shell::read(Command::new("find").arg(".").current_dir(&self.root))?;
+        let mut cpio = Command::new("cpio")
+            .args(["--quiet", "-o", "-H", "newc"])
+            .current_dir(&self.root)
+            .stdin(Stdio::piped())
+            .stdout(output)
+            .spawn()
+            .context("starting cpio")?;
+        let mut names = cpio.stdin.take().context("cpio has no standard input")?;
+        names.write_all(list.as_bytes()).context("handing cpio the file names")?;
+        drop(names);
+        ensure!(cpio.wait().context("waiting for cpio")?.success(), "cpio failed");
+        Ok(())
+    }
+}
