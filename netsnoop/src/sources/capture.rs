@@ -1,1 +1,0 @@
-//! Packets from libpcap.

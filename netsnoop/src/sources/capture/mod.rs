@@ -1,0 +1,310 @@
+//! Packets from libpcap: one [`Capture`] an interface, each on an OS thread of its own, as libpcap blocks.
+//!
+//! It copies frames, stamps them and hands them over in batches. What a frame says is decoded by
+//! `netsnoop_core::packet` behind the channel. Reading and writing capture files is not done here.
+
+mod error;
+mod filter;
+mod interfaces;
+
+use std::num::NonZeroU32;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use netsnoop_core::packet::{Direction, LinkType};
+use pcap::{Active, Linktype, Packet, Precision, Stat};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketType, socket};
+
+pub use self::error::CaptureError;
+pub use self::interfaces::list_interfaces;
+use crate::clock::WallClock;
+use crate::counters::Counters;
+use crate::intake::{Frame, FrameBatch, Input, Intake};
+
+/// Frames handed over at once at most: small enough that none waits long behind the others.
+const BATCH_FRAMES: usize = 256;
+/// Frame bytes are copied into blocks of this size, so that a frame costs no allocation of its own.
+const BLOCK_BYTES: usize = 64 * 1024;
+/// How long a quiet capture takes to notice that it should stop.
+const STOP_PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// How often libpcap is asked for its drops and the wall clock is read anew.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Frames still read from the buffer after the stop: under overload it may never run empty.
+const LAST_FRAMES: usize = 64 * BATCH_FRAMES;
+
+/// What to capture, and how.
+#[derive(Clone, Debug)]
+pub struct CaptureSettings {
+    /// The interface by name or by its number in [`list_interfaces`]; `any` is all of them.
+    pub interface: String,
+    /// Bytes kept of each frame. In immediate mode the kernel's buffer is cut into slots of this size.
+    pub snaplen: u32,
+    /// Bytes of the kernel's buffer.
+    pub buffer_bytes: u32,
+    /// Whether the interface should also take in frames that are not for this node.
+    pub promiscuous: bool,
+    /// Which way frames must go; [`Direction::Unknown`] takes both.
+    pub direction: Direction,
+    /// The user's filter expression, combined with netsnoop's own.
+    pub expression: Option<String>,
+}
+
+impl Default for CaptureSettings {
+    fn default() -> Self {
+        Self {
+            interface: interfaces::ANY.to_owned(),
+            snaplen: 256,
+            buffer_bytes: 8 << 20,
+            promiscuous: false,
+            direction: Direction::Unknown,
+            expression: None,
+        }
+    }
+}
+
+/// An open capture: frames are already kept in the kernel's buffer.
+pub struct Capture {
+    handle: pcap::Capture<Active>,
+    interface: String,
+    index: Option<NonZeroU32>,
+    link_type: LinkType,
+    direction: Direction,
+    seen: Stat,
+}
+
+/// Opens a capture.
+///
+/// # Errors
+///
+/// If the interface, the expression or the settings are wrong, or the kernel refuses.
+pub fn open(settings: &CaptureSettings) -> Result<Capture, CaptureError> {
+    let Some(interface) = interfaces::resolve(&settings.interface) else {
+        let name = settings.interface.clone();
+        return Err(CaptureError::NoSuchInterface { name, available: interfaces::names() });
+    };
+    let mut handle = activate(&interface, settings)?;
+    if interface == interfaces::ANY {
+        prefer_interface_indexes(&mut handle, &interface)?;
+    }
+    let link_type = supported_link(&handle, &interface)?;
+    set_filter(&mut handle, &interface, link_type, settings.expression.as_deref())?;
+    let failed = |act| {
+        let interface = interface.clone();
+        move |source| CaptureError::Libpcap { act, interface, source }
+    };
+    let wanted = match settings.direction {
+        Direction::In => pcap::Direction::In,
+        Direction::Out => pcap::Direction::Out,
+        Direction::Unknown => pcap::Direction::InOut,
+    };
+    handle.direction(wanted).map_err(failed("set the direction"))?;
+    let handle = handle.setnonblock().map_err(failed("read without blocking"))?;
+    Ok(Capture {
+        handle,
+        index: interfaces::index_of(&interface).and_then(NonZeroU32::new),
+        interface,
+        link_type,
+        direction: settings.direction,
+        seen: Stat { received: 0, dropped: 0, if_dropped: 0 },
+    })
+}
+
+fn activate(interface: &str, settings: &CaptureSettings) -> Result<pcap::Capture<Active>, CaptureError> {
+    let refused = |what: &str| CaptureError::BadSetting { interface: interface.into(), what: what.into() };
+    if settings.promiscuous && interface == interfaces::ANY {
+        return Err(refused("promiscuous mode is for one interface; name it with -i"));
+    }
+    let snaplen = i32::try_from(settings.snaplen).ok().filter(|snaplen| (1..=262_144).contains(snaplen));
+    let snaplen = snaplen.ok_or_else(|| refused("the snaplen must be between 1 and 262144 bytes"))?;
+    let buffer = i32::try_from(settings.buffer_bytes).ok().filter(|bytes| *bytes > 0);
+    let buffer = buffer.ok_or_else(|| refused("the buffer must be between 1 byte and 2 GiB"))?;
+    pcap::Capture::from_device(interface)
+        .map_err(|source| failed_opening(interface, source))?
+        .snaplen(snaplen)
+        .buffer_size(buffer)
+        .promisc(settings.promiscuous)
+        .immediate_mode(true)
+        .precision(Precision::Nano)
+        .open()
+        .map_err(|source| failed_opening(interface, source))
+}
+
+/// libpcap tells why only in words, so the kernel is asked whether it is a matter of permission.
+fn failed_opening(interface: &str, source: pcap::Error) -> CaptureError {
+    let interface = interface.to_owned();
+    match socket(AddressFamily::PACKET, SocketType::RAW, None) {
+        Err(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => {
+            CaptureError::Permission { interface, message: one_line(&source) }
+        }
+        _ => CaptureError::Libpcap { act: "open a capture", interface, source },
+    }
+}
+
+/// On all interfaces, only the second version of the cooked header says which one a frame was on. libpcap
+/// has it since 1.10; without it the interface stays unknown.
+fn prefer_interface_indexes(handle: &mut pcap::Capture<Active>, interface: &str) -> Result<(), CaptureError> {
+    let failed = |act| move |source| CaptureError::Libpcap { act, interface: interface.to_owned(), source };
+    let link_types = handle.list_datalinks().map_err(failed("list link types"))?;
+    if link_types.contains(&Linktype::LINUX_SLL2) {
+        handle.set_datalink(Linktype::LINUX_SLL2).map_err(failed("choose the cooked link type"))?;
+    }
+    Ok(())
+}
+
+fn supported_link(handle: &pcap::Capture<Active>, interface: &str) -> Result<LinkType, CaptureError> {
+    // libpcap's DLT_RAW is 12 on Linux, not the LINKTYPE_RAW of files.
+    const DLT_RAW: Linktype = Linktype(12);
+    let found = handle.get_datalink();
+    match found {
+        Linktype::ETHERNET => Ok(LinkType::Ethernet),
+        Linktype::LINUX_SLL => Ok(LinkType::LinuxCooked),
+        Linktype::LINUX_SLL2 => Ok(LinkType::LinuxCookedV2),
+        Linktype::NULL | Linktype::LOOP => Ok(LinkType::Loopback),
+        DLT_RAW | Linktype::IPV4 | Linktype::IPV6 => Ok(LinkType::RawIp),
+        Linktype(number) => Err(CaptureError::UnsupportedLink {
+            interface: interface.to_owned(),
+            link_type: found.get_name().unwrap_or_else(|_| number.to_string()),
+        }),
+    }
+}
+
+fn set_filter(
+    handle: &mut pcap::Capture<Active>,
+    interface: &str,
+    link_type: LinkType,
+    user: Option<&str>,
+) -> Result<(), CaptureError> {
+    let user = user.map(str::trim).filter(|expression| !expression.is_empty());
+    if let Some(expression) = user {
+        handle.compile(expression, true).map_err(|error| CaptureError::BadExpression {
+            expression: expression.to_owned(),
+            message: one_line(&error),
+        })?;
+    }
+    let expression = filter::combined_expression(&filter::own_expression(link_type), user);
+    handle.filter(&expression, true).map_err(|source| CaptureError::Libpcap {
+        act: "set the filter",
+        interface: interface.to_owned(),
+        source,
+    })
+}
+
+fn one_line(error: &pcap::Error) -> String {
+    let words = match error {
+        pcap::Error::PcapError(message) => message.clone(),
+        other => other.to_string(),
+    };
+    words.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+impl Capture {
+    /// The interface's name.
+    pub fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    /// Hands frames over until `stop` is set or nobody listens any more. What is in the kernel's buffer by
+    /// then is still read, within bounds.
+    ///
+    /// # Errors
+    ///
+    /// If the interface disappears, or libpcap fails. Frames read before that were handed over.
+    pub fn run(mut self, intake: &Intake, stop: &AtomicBool) -> Result<(), CaptureError> {
+        let ended = self.read_frames(intake, stop);
+        self.count_drops(intake.counters());
+        ended
+    }
+
+    fn read_frames(&mut self, intake: &Intake, stop: &AtomicBool) -> Result<(), CaptureError> {
+        let mut wall = WallClock::read();
+        let mut upkeep = Instant::now();
+        let mut block = BytesMut::with_capacity(BLOCK_BYTES);
+        let mut after_stop = 0;
+        loop {
+            let stopping = stop.load(Ordering::Relaxed);
+            let mut frames = Vec::new();
+            let read = self.next_frames(&mut frames, &mut block, wall);
+            let count = frames.len();
+            intake.counters().packets_captured.add(count as u64);
+            if count > 0 && !intake.offer(self.batch(frames)) {
+                return Ok(());
+            }
+            read?;
+            if upkeep.elapsed() >= UPKEEP_INTERVAL {
+                self.count_drops(intake.counters());
+                wall = WallClock::read();
+                upkeep = Instant::now();
+            }
+            if stopping {
+                after_stop += count;
+                if count < BATCH_FRAMES || after_stop >= LAST_FRAMES {
+                    return Ok(());
+                }
+            } else if count < BATCH_FRAMES {
+                self.wait()?;
+            }
+        }
+    }
+
+    /// Copies what is in the kernel's buffer, up to a batch.
+    fn next_frames(
+        &mut self,
+        frames: &mut Vec<Frame>,
+        block: &mut BytesMut,
+        wall: WallClock,
+    ) -> Result<(), CaptureError> {
+        let direction = self.direction;
+        let copy = |packet: Packet<'_>| {
+            block.extend_from_slice(packet.data);
+            let since_epoch = Duration::new(
+                u64::try_from(packet.header.ts.tv_sec).unwrap_or(0),
+                // Nanoseconds, in spite of the name: the capture was opened with that precision.
+                u32::try_from(packet.header.ts.tv_usec).unwrap_or(0),
+            );
+            frames.push(Frame { at: wall.to_boot(since_epoch), direction, data: block.split().freeze() });
+        };
+        match self.handle.dispatch(Some(BATCH_FRAMES), copy) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(self.ended_by(source)),
+        }
+    }
+
+    fn ended_by(&self, source: pcap::Error) -> CaptureError {
+        let interface = self.interface.clone();
+        if self.index.is_some() && interfaces::index_of(&interface).and_then(NonZeroU32::new) != self.index {
+            return CaptureError::Disappeared { interface, message: one_line(&source) };
+        }
+        CaptureError::Libpcap { act: "read frames", interface, source }
+    }
+
+    fn batch(&self, frames: Vec<Frame>) -> Input {
+        Input::Frames(FrameBatch { link_type: self.link_type, interface: self.index, frames })
+    }
+
+    /// Waits for a frame, at most until it is time to look at the stop again. libpcap's own timeout only
+    /// begins with the first frame (packet_mmap in the kernel's documentation).
+    fn wait(&self) -> Result<(), CaptureError> {
+        let mut ready = [PollFd::from_borrowed_fd(self.handle.as_fd(), PollFlags::IN)];
+        match poll(&mut ready, Some(&STOP_PATIENCE)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(errno) => Err(CaptureError::Wait { interface: self.interface.clone(), source: errno.into() }),
+        }
+    }
+
+    /// Adds what libpcap dropped since it was last asked. Its totals are 32 bits wide and wrap.
+    fn count_drops(&mut self, counters: &Counters) {
+        match self.handle.stats() {
+            Ok(stat) => {
+                let dropped = stat.dropped.wrapping_sub(self.seen.dropped);
+                let by_interface = stat.if_dropped.wrapping_sub(self.seen.if_dropped);
+                counters.packets_dropped_by_buffer.add(dropped.into());
+                counters.packets_dropped_by_interface.add(by_interface.into());
+                self.seen = stat;
+            }
+            Err(error) => log::warn!("cannot count drops on {}: {}", self.interface, one_line(&error)),
+        }
+    }
+}
