@@ -19,7 +19,8 @@ const CLIENT: [&str; 2] = ["198.18.77.1", "2001:db8:77::1"];
 const SERVER: [&str; 2] = ["198.18.77.2", "2001:db8:77::2"];
 /// Nothing listens there.
 const CLOSED: u16 = 9;
-const BULK: usize = 8 << 20;
+/// Over a thousand packets: a link of default settings carries at most 64 KiB in one.
+const BULK: usize = 64 << 20;
 
 /// Two namespaces with a link between them, gone when dropped.
 struct Lab {
@@ -188,17 +189,21 @@ const fn datagram(content: PacketContent) -> bool {
     matches!(content, PacketContent::Udp { .. })
 }
 
-/// Every packet that matters of [`traffic`] was seen with its way, and the bulk was not.
+/// Every packet that matters of [`traffic`] was seen with its way. A segment may have been sent more than
+/// once: that is up to the kernel and how busy the machine is.
 fn check_traffic(seen: &[Seen], server: &str, ports: &Ports) {
     use Transport::{Tcp, Udp};
     let (out, inward) = (Direction::Out, Direction::In);
-    let connection = (Tcp, server, ports.tcp);
-    assert_eq!(count(seen, connection, out, flags(TcpFlags::SYN)), 1);
-    assert_eq!(count(seen, connection, inward, flags(TcpFlags::SYN | TcpFlags::ACK)), 1);
-    assert_eq!(count(seen, connection, out, flags(TcpFlags::FIN)), 1);
-    assert_eq!(count(seen, connection, inward, flags(TcpFlags::FIN)), 1);
-    assert_eq!(count(seen, (Tcp, server, CLOSED), out, flags(TcpFlags::SYN)), 1);
-    assert_eq!(count(seen, (Tcp, server, CLOSED), inward, flags(TcpFlags::RST)), 1);
+    for (port, way, mask) in [
+        (ports.tcp, out, TcpFlags::SYN),
+        (ports.tcp, inward, TcpFlags::SYN | TcpFlags::ACK),
+        (ports.tcp, out, TcpFlags::FIN),
+        (ports.tcp, inward, TcpFlags::FIN),
+        (CLOSED, out, TcpFlags::SYN),
+        (CLOSED, inward, TcpFlags::RST),
+    ] {
+        assert!(count(seen, (Tcp, server, port), way, flags(mask)) >= 1, "{port} {way:?} {mask:#x}");
+    }
     assert_eq!(count(seen, (Udp, server, ports.udp), out, datagram), 1);
     assert_eq!(count(seen, (Udp, server, ports.udp), inward, datagram), 1);
     assert_eq!(count(seen, (Udp, server, CLOSED), out, datagram), 1);
@@ -226,8 +231,8 @@ fn any_sees_what_matters_with_interface_and_way() {
         check_traffic(&seen, server, ports);
     }
     assert!(seen.iter().all(|packet| packet.interface == Some(index)));
-    // Ten packets matter in each of the two; the bulk was some hundreds more.
-    assert_eq!(seen.len(), 20);
+    // Ten packets matter in each of the two, and some may be repeated; the bulk was over a thousand more.
+    assert!((20..60).contains(&seen.len()), "{}", seen.len());
     assert_eq!(counters.packets_dropped_by_buffer.get(), 0);
     assert_eq!(counters.packets_lost_in_channel.get(), 0);
 }
@@ -248,10 +253,14 @@ fn one_interface_one_way_and_an_expression() {
     });
     for server in SERVER {
         let closed = (Transport::Tcp, server, CLOSED);
-        assert_eq!(count(&seen, closed, Direction::In, flags(TcpFlags::RST)), 1);
+        assert!(count(&seen, closed, Direction::In, flags(TcpFlags::RST)) >= 1);
     }
-    assert_eq!(seen.iter().filter(|packet| packet.header.content == PacketContent::Unreachable).count(), 1);
-    assert_eq!(seen.len(), 3);
+    let is_unreachable = |packet: &&Seen| packet.header.content == PacketContent::Unreachable;
+    assert_eq!(seen.iter().filter(is_unreachable).count(), 1);
+    assert!(seen.iter().all(|packet| {
+        is_unreachable(&packet)
+            || packet.direction == Direction::In && flags(TcpFlags::RST)(packet.header.content)
+    }));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod interfaces;
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -28,6 +29,10 @@ use crate::intake::{Frame, FrameBatch, Input, Intake};
 const BATCH_FRAMES: usize = 256;
 /// Frame bytes are copied into blocks of this size, so that a frame costs no allocation of its own.
 const BLOCK_BYTES: usize = 64 * 1024;
+/// Frames that follow each other closer than this are read together: under load a wake-up, a batch and a
+/// place in the channel for each single frame would cost more than the frames. The first one after a pause
+/// is not delayed, and the kernel has stamped all of them.
+const PACE: Duration = Duration::from_millis(1);
 /// How long a quiet capture takes to notice that it should stop.
 const STOP_PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// How often libpcap is asked for its drops and the wall clock is read anew.
@@ -225,6 +230,7 @@ impl Capture {
         let mut after_stop = 0;
         loop {
             let stopping = stop.load(Ordering::Relaxed);
+            let read_at = Instant::now();
             let mut frames = Vec::new();
             let read = self.next_frames(&mut frames, &mut block, wall);
             let count = frames.len();
@@ -244,7 +250,7 @@ impl Capture {
                     return Ok(());
                 }
             } else if count < BATCH_FRAMES {
-                self.wait()?;
+                self.wait(read_at)?;
             }
         }
     }
@@ -284,12 +290,15 @@ impl Capture {
         Input::Frames(FrameBatch { link_type: self.link_type, interface: self.index, frames })
     }
 
-    /// Waits for a frame, at most until it is time to look at the stop again. libpcap's own timeout only
-    /// begins with the first frame (packet_mmap in the kernel's documentation).
-    fn wait(&self) -> Result<(), CaptureError> {
+    /// Waits for a frame, at most until it is time to look at the stop again, and no less than the pace.
+    /// libpcap's own timeout may only begin with the first frame (pcap(3PCAP), "packet buffer timeout").
+    fn wait(&self, read_at: Instant) -> Result<(), CaptureError> {
         let mut ready = [PollFd::from_borrowed_fd(self.handle.as_fd(), PollFlags::IN)];
         match poll(&mut ready, Some(&STOP_PATIENCE)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {
+                thread::sleep(PACE.saturating_sub(read_at.elapsed()));
+                Ok(())
+            }
             Err(errno) => Err(CaptureError::Wait { interface: self.interface.clone(), source: errno.into() }),
         }
     }
