@@ -38,4 +38,5 @@ pub mod process;
 pub mod reconcile;
 pub mod service;
 pub mod socket;
+pub mod socket_match;
 pub mod time;

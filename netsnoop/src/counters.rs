@@ -48,6 +48,10 @@ pub struct Counters {
     pub proc_denied: Counter,
     /// `/proc` entries that were gone when read: normal, and counted all the same.
     pub proc_vanished: Counter,
+    /// `/proc` entries and netlink questions that failed in any other way.
+    pub proc_failed: Counter,
+    /// Lookups of owners that ran out of time before every process was looked at.
+    pub lookups_cut_short: Counter,
     /// Lines of `/proc` text that could not be decoded.
     pub proc_lines_rejected: Counter,
     /// Records a sink lost because its channel was full.

@@ -1,1 +1,58 @@
-//! The lookup thread: answers the reconciler's [`netsnoop_core::observation::Rescan`]s.
+//! The lookup thread: answers the reconciler's [`Rescan`]s one after another.
+//!
+//! It has a thread of its own because it enters namespaces, and because every answer blocks on
+//! `/proc`. Left out: how each answer is found.
+
+use std::path::PathBuf;
+use std::sync::mpsc::Receiver;
+
+use netsnoop_core::attribution::RungSet;
+use netsnoop_core::observation::{Observation, Rescan};
+
+use super::namespace_index::NamespaceIndex;
+use super::netns::NamespaceVisitor;
+use super::process_facts::FactsReader;
+use super::socket_lookup::SocketLookup;
+use super::topology;
+use crate::intake::{Input, Intake};
+
+/// Where and how to look.
+#[derive(Clone, Debug)]
+pub struct LookupSettings {
+    /// The `/proc` to look in.
+    pub proc_root: PathBuf,
+    /// Which ways may be used; only `sock_diag` and `proc` matter here.
+    pub rungs: RungSet,
+    /// Where the cgroup v2 tree is mounted; `None` to find it in the mount table.
+    pub cgroup_root: Option<PathBuf>,
+    /// The kubelet's directory of log links, whose names tell pods (`/var/log/containers`).
+    pub container_logs: PathBuf,
+}
+
+/// Answers until nobody asks or nobody listens any more. Call it on a thread of its own.
+pub fn run(requests: Receiver<Rescan>, intake: Intake, settings: LookupSettings) -> anyhow::Result<()> {
+    let index = NamespaceIndex::new(&settings.proc_root, NamespaceVisitor::new()?)?;
+    let mut sockets = SocketLookup::new(index, settings.rungs);
+    let mut facts = FactsReader::new(&settings)?;
+    for request in requests {
+        let answer = match request {
+            Rescan::Sockets { namespace, wanted } => {
+                Observation::Sockets(sockets.answer(namespace, &wanted, intake.counters()))
+            }
+            Rescan::Process(process) => {
+                Observation::Process(process.id, facts.read(&process, intake.counters()))
+            }
+            Rescan::Topology => match topology::read_with(&mut sockets.index, intake.counters()) {
+                Ok(topology) => Observation::Topology(topology),
+                Err(error) => {
+                    log::warn!("namespaces and interfaces stay as they were known: {error:#}");
+                    continue;
+                }
+            },
+        };
+        if !intake.offer(Input::Observation(answer)) {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -2,8 +2,15 @@
 
 pub mod capture;
 pub mod ebpf;
+mod holders;
 pub mod lookup;
+mod namespace_index;
+mod netns;
+mod pod_names;
+mod proc_fs;
 pub mod proc_walk;
 pub mod process_facts;
-pub mod sock_diag;
+mod rtnetlink;
+mod sock_diag;
+mod socket_lookup;
 pub mod topology;

@@ -1,1 +1,156 @@
 //! What `/proc` and cgroupfs tell of one process: executable and container.
+//!
+//! A process that has ended already can still be placed by the cgroup its evidence named, as the
+//! cgroup outlives it. Left out: user names, and names of containers outside Kubernetes.
+
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirEntryExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use netsnoop_core::proc_text::cgroup::{decode_cgroup_file, decode_cgroup_path};
+use netsnoop_core::proc_text::process::decode_stat;
+use netsnoop_core::process::{Container, Process, ProcessFacts};
+use netsnoop_core::time::Timestamp;
+use rustix::io::Errno;
+
+use super::lookup::LookupSettings;
+use super::pod_names::PodNames;
+use super::proc_fs::{ProcRoot, ProcessDir, count_unreadable, read_directory};
+use crate::clock;
+use crate::counters::Counters;
+
+/// The cgroup tree is walked at most this often.
+const WALK_EVERY: Duration = Duration::from_secs(1);
+/// Most cgroups met in one walk, and most remembered.
+const CGROUPS_MAX: usize = 65_536;
+/// What the kernel appends to the path of a file that was removed (man 5 proc_pid_exe).
+const DELETED: &[u8] = b" (deleted)";
+
+/// Reads facts of processes, and remembers what many of them share.
+#[derive(Debug)]
+pub struct FactsReader {
+    proc_root: ProcRoot,
+    pods: PodNames,
+    cgroups: CgroupTree,
+    text: Vec<u8>,
+}
+
+impl FactsReader {
+    /// Has read nothing yet.
+    pub fn new(settings: &LookupSettings) -> anyhow::Result<Self> {
+        let proc_root = ProcRoot::open(&settings.proc_root)?;
+        let root = settings.cgroup_root.clone().or_else(|| find_cgroup2(&proc_root));
+        Ok(Self {
+            proc_root,
+            pods: PodNames::new(&settings.container_logs),
+            cgroups: CgroupTree { root, containers: HashMap::new(), last_walk: None },
+            text: Vec::new(),
+        })
+    }
+
+    /// What can still be told of `process`.
+    pub fn read(&mut self, process: &Process, counters: &Counters) -> ProcessFacts {
+        let now = clock::now();
+        let mut facts = self.read_living(process, counters).unwrap_or_else(|error| {
+            count_unreadable(counters, error);
+            ProcessFacts::default()
+        });
+        if let Some(id) = process.cgroup_id {
+            match &facts.container {
+                Some(container) => self.cgroups.remember(id, container.clone()),
+                None => facts.container = self.cgroups.container(id, now, counters),
+            }
+        }
+        if let Some(container) = &mut facts.container {
+            self.pods.complete(container, now, counters);
+        }
+        facts
+    }
+
+    fn read_living(&mut self, process: &Process, counters: &Counters) -> Result<ProcessFacts, Errno> {
+        let dir = self.proc_root.process(process.id.pid)?;
+        dir.read("stat", &mut self.text)?;
+        // The handle stays with the process it was opened on, so one comparison is enough.
+        if decode_stat(&self.text).is_none_or(|stat| stat.start_ticks != process.id.start_ticks) {
+            return Err(Errno::SRCH);
+        }
+        let executable = match executable(&dir) {
+            Ok(path) => Some(path.into()),
+            Err(error) => {
+                count_unreadable(counters, error);
+                None
+            }
+        };
+        dir.read("cgroup", &mut self.text)?;
+        Ok(ProcessFacts { executable, container: decode_cgroup_file(&self.text) })
+    }
+}
+
+fn executable(dir: &ProcessDir) -> Result<String, Errno> {
+    let target = dir.link("exe")?;
+    let path = target.strip_suffix(DELETED).unwrap_or(&target);
+    Ok(String::from_utf8_lossy(path).into_owned())
+}
+
+/// The cgroup v2 tree. Its directories' inodes are the cgroup ids of kernel events, which are never
+/// given out twice while the system runs: `kernfs_node` in
+/// <https://github.com/torvalds/linux/blob/v5.5/include/linux/kernfs.h>.
+#[derive(Debug)]
+struct CgroupTree {
+    root: Option<PathBuf>,
+    containers: HashMap<u64, Container>,
+    last_walk: Option<Timestamp>,
+}
+
+impl CgroupTree {
+    fn remember(&mut self, id: u64, container: Container) {
+        if self.containers.len() >= CGROUPS_MAX {
+            self.containers.clear();
+        }
+        self.containers.insert(id, container);
+    }
+
+    fn container(&mut self, id: u64, now: Timestamp, counters: &Counters) -> Option<Container> {
+        let due = self.last_walk.is_none_or(|last| now.since(last) >= WALK_EVERY);
+        if !self.containers.contains_key(&id) && due {
+            self.last_walk = Some(now);
+            self.walk(counters);
+        }
+        self.containers.get(&id).cloned()
+    }
+
+    fn walk(&mut self, counters: &Counters) {
+        let Some(root) = self.root.clone() else { return };
+        let mut waiting = vec![root.clone()];
+        let mut met = 0;
+        while let Some(directory) = waiting.pop() {
+            let entries = read_directory(&directory, counters);
+            for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+                met += 1;
+                if met > CGROUPS_MAX {
+                    return;
+                }
+                let path = entry.path();
+                let below = path.strip_prefix(&root).unwrap_or(&path);
+                if let Some(container) = decode_cgroup_path(below.as_os_str().as_bytes()) {
+                    self.remember(entry.ino(), container);
+                }
+                waiting.push(path);
+            }
+        }
+    }
+}
+
+/// Where this process sees the cgroup v2 tree, alone or beside v1 hierarchies.
+fn find_cgroup2(proc_root: &ProcRoot) -> Option<PathBuf> {
+    let mut text = Vec::new();
+    if let Err(error) = proc_root.read("self/mountinfo", &mut text) {
+        log::warn!("containers of ended processes stay unknown: the mount table cannot be read: {error}");
+    }
+    let line =
+        text.split(|byte| *byte == b'\n').find(|line| line.windows(11).any(|part| part == b" - cgroup2 "))?;
+    let point = line.split(|byte| *byte == b' ').nth(4)?;
+    Some(Path::new(std::ffi::OsStr::from_bytes(point)).to_owned())
+}

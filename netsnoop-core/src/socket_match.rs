@@ -1,0 +1,205 @@
+//! Which rows of a namespace's socket tables answer for one end of a flow: the kernel's own order,
+//! exact sockets before bound ones before wildcards.
+//!
+//! Left out: sockets bound to a device, and eBPF programs that pick a listener.
+
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+
+use crate::five_tuple::{Endpoint, FiveTuple, Transport};
+use crate::socket::{SocketRow, TcpState};
+
+/// How well a socket fits, best last. The order of `compute_score` in
+/// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/udp.c>: every bound part counts the same,
+/// and a socket of the packet's own family goes before a dual-stack one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Fit {
+    bound_parts: u8,
+    own_family: bool,
+}
+
+/// The rows that answer for `wanted`. None: no socket is there. Several: nothing tells which of them
+/// it is (`SO_REUSEPORT`). Rows in state LISTEN answer for a server end that is not accepted yet, or
+/// that has no connection of its own any more.
+pub fn answering_rows<'a>(wanted: &FiveTuple, rows: &'a [SocketRow]) -> Vec<&'a SocketRow> {
+    if wanted.transport != Transport::Tcp {
+        return best(rows.iter().filter_map(|row| Some((fit(wanted, row)?, row))));
+    }
+    let connected: Vec<_> = rows.iter().filter(|row| row.tuple == *wanted).collect();
+    if connected.iter().any(|row| !awaits_accept(row)) {
+        return connected;
+    }
+    let listening = rows.iter().filter(|row| row.state == TcpState::LISTEN);
+    let listeners = best(listening.filter_map(|row| Some((fit(wanted, row)?, row))));
+    if listeners.is_empty() { connected } else { listeners }
+}
+
+/// Whether no process has the socket because none has accepted it yet. One that was closed by its
+/// process has left these states.
+pub const fn awaits_accept(row: &SocketRow) -> bool {
+    row.inode.is_none()
+        && matches!(
+            row.state,
+            TcpState::ESTABLISHED | TcpState::SYN_RECV | TcpState::NEW_SYN_RECV | TcpState::CLOSE_WAIT
+        )
+}
+
+fn fit(wanted: &FiveTuple, row: &SocketRow) -> Option<Fit> {
+    let socket = &row.tuple;
+    if socket.transport != wanted.transport || socket.local.port != wanted.local.port {
+        return None;
+    }
+    let family = wanted.remote.address.is_ipv4();
+    let own_family = socket.local.address.is_ipv4() == family;
+    // An IPv6 wildcard may serve IPv4 too; an IPv4 one never serves IPv6.
+    let serves_both = family && socket.local.is_wildcard();
+    if !own_family && !serves_both {
+        return None;
+    }
+    let mut bound_parts = 0;
+    if !socket.local.is_wildcard() {
+        // Of an unconnected socket a hook knows no address either: then only the port can differ.
+        if !wanted.local.is_wildcard() && socket.local.address != wanted.local.address {
+            return None;
+        }
+        bound_parts += 1;
+    }
+    if is_connected(socket.remote) {
+        if socket.remote != wanted.remote {
+            return None;
+        }
+        bound_parts += 2;
+    }
+    Some(Fit { bound_parts, own_family })
+}
+
+const fn is_connected(remote: Endpoint) -> bool {
+    remote.port != 0 || !remote.is_wildcard()
+}
+
+fn best<'a>(candidates: impl Iterator<Item = (Fit, &'a SocketRow)>) -> Vec<&'a SocketRow> {
+    let mut best_fit = None;
+    let mut found = Vec::new();
+    for (fit, row) in candidates {
+        match Some(fit).cmp(&best_fit) {
+            Ordering::Less => {}
+            Ordering::Equal => found.push(row),
+            Ordering::Greater => {
+                best_fit = Some(fit);
+                found.clear();
+                found.push(row);
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::num::NonZeroU64;
+    use proptest::prelude::*;
+
+    fn tuple(transport: Transport, local: &str, remote: &str) -> FiveTuple {
+        let endpoint = |text: &str| {
+            let address: core::net::SocketAddr = text.parse().unwrap();
+            Endpoint::new(address.ip(), address.port())
+        };
+        FiveTuple { transport, local: endpoint(local), remote: endpoint(remote) }
+    }
+
+    fn row(transport: Transport, (local, remote): (&str, &str), state: u8, inode: u64) -> SocketRow {
+        SocketRow {
+            tuple: tuple(transport, local, remote),
+            state: TcpState(state),
+            inode: NonZeroU64::new(inode),
+            cookie: None,
+            uid: None,
+            holders: Vec::new(),
+            holders_complete: true,
+        }
+    }
+
+    fn check(
+        transport: Transport,
+        wanted: (&str, &str),
+        rows: &[((&str, &str), u8, u64)],
+        expected: &[usize],
+    ) {
+        let wanted = tuple(transport, wanted.0, wanted.1);
+        let rows: Vec<_> =
+            rows.iter().map(|(ends, state, inode)| row(transport, *ends, *state, *inode)).collect();
+        let expected: Vec<_> = expected.iter().map(|at| &rows[*at]).collect();
+        assert_eq!(answering_rows(&wanted, &rows), expected);
+    }
+
+    const ANY4: &str = "0.0.0.0:0";
+    const ANY6: &str = "[::]:0";
+    const ME: &str = "198.18.1.1:80";
+    const PEER: &str = "198.18.1.2:40000";
+
+    #[test]
+    fn a_connection_goes_before_its_listener_once_it_is_accepted() {
+        let listener = (("0.0.0.0:80", ANY4), 10, 7);
+        check(Transport::Tcp, (ME, PEER), &[listener, ((ME, PEER), 1, 8)], &[1]);
+        check(Transport::Tcp, (ME, PEER), &[listener, ((ME, PEER), 1, 0)], &[0]);
+        check(Transport::Tcp, (ME, PEER), &[listener, ((ME, PEER), 3, 0)], &[0]);
+        check(Transport::Tcp, (ME, PEER), &[listener, ((ME, PEER), 6, 0)], &[1]);
+        check(Transport::Tcp, (ME, PEER), &[listener, ((ME, "198.18.1.2:40001"), 1, 8)], &[0]);
+        check(Transport::Tcp, (ME, PEER), &[((ME, PEER), 1, 0)], &[0]);
+        check(Transport::Tcp, (ME, PEER), &[(("0.0.0.0:81", ANY4), 10, 7)], &[]);
+    }
+
+    #[test]
+    fn the_nearest_listener_and_all_of_a_group() {
+        check(
+            Transport::Tcp,
+            (ME, PEER),
+            &[
+                (("[::]:80", ANY6), 10, 1),
+                (("0.0.0.0:80", ANY4), 10, 2),
+                ((ME, ANY4), 10, 3),
+                ((ME, ANY4), 10, 4),
+                (("198.18.1.9:80", ANY4), 10, 5),
+            ],
+            &[2, 3],
+        );
+        check(Transport::Tcp, (ME, PEER), &[(("[::]:80", ANY6), 10, 1)], &[0]);
+        check(Transport::Tcp, ("[2001:db8::1]:80", "[2001:db8::2]:9"), &[(("0.0.0.0:80", ANY4), 10, 1)], &[]);
+    }
+
+    #[test]
+    fn datagrams_go_to_connected_then_bound_then_wildcard_sockets() {
+        let rows = [
+            (("0.0.0.0:80", ANY4), 7, 1),
+            ((ME, ANY4), 7, 2),
+            ((ME, PEER), 1, 3),
+            ((ME, "198.18.1.3:9"), 1, 4),
+        ];
+        check(Transport::Udp, (ME, PEER), &rows, &[2]);
+        check(Transport::Udp, (ME, "198.18.1.2:9"), &rows, &[1]);
+        check(Transport::Udp, ("198.18.1.7:80", "198.18.1.2:9"), &rows, &[0]);
+        check(Transport::Udp, ("0.0.0.0:80", PEER), &rows[..1], &[0]);
+        check(Transport::Udp, (ME, PEER), &[(("[::]:80", ANY6), 7, 1)], &[0]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_the_rows_does_not_matter(
+            ports in proptest::collection::vec((80_u16..82, 0_u8..3, any::<bool>()), 0..8)
+        ) {
+            let rows: Vec<_> = ports.iter().enumerate().map(|(at, (port, bound, connected))| {
+                let local = alloc::format!("{}:{port}", ["0.0.0.0", "198.18.1.1", "198.18.1.9"][usize::from(*bound)]);
+                let remote = if *connected { PEER } else { ANY4 };
+                row(Transport::Udp, (&local, remote), 7, at as u64 + 1)
+            }).collect();
+            let wanted = tuple(Transport::Udp, ME, PEER);
+            let mut forward: Vec<_> = answering_rows(&wanted, &rows).iter().map(|row| row.inode).collect();
+            let turned: Vec<_> = rows.iter().rev().cloned().collect();
+            let mut backward: Vec<_> = answering_rows(&wanted, &turned).iter().map(|row| row.inode).collect();
+            forward.sort_unstable();
+            backward.sort_unstable();
+            prop_assert_eq!(forward, backward);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Which processes hold which sockets, from fd links.
+//!
+//! Left out: files in flight (SCM_RIGHTS) and io_uring's fixed files, which no directory shows, and
+//! threads with a table of files of their own.
+
+use std::collections::HashSet;
+use std::num::NonZeroU64;
+
+use netsnoop_core::process::Process;
+use netsnoop_core::socket::SocketRow;
+
+use super::proc_fs::{ProcRoot, Scratch, count_unreadable};
+use crate::counters::Counters;
+
+/// The links found so far.
+pub(super) struct Holders<'a> {
+    proc_root: &'a ProcRoot,
+    counters: &'a Counters,
+    scratch: Scratch,
+    processes: Vec<Process>,
+    /// Socket inode and place in `processes`; sorted by [`Self::fill`].
+    links: Vec<(NonZeroU64, usize)>,
+    complete: bool,
+    /// Whether a socket without a holder may have one among those nobody looked at.
+    elsewhere: bool,
+}
+
+impl<'a> Holders<'a> {
+    /// Has looked at nobody.
+    pub(super) fn new(proc_root: &'a ProcRoot, counters: &'a Counters) -> Self {
+        Self {
+            proc_root,
+            counters,
+            scratch: Scratch::new(),
+            processes: Vec::new(),
+            links: Vec::new(),
+            // Of a /proc that does not show every process no list of holders is complete.
+            complete: proc_root.is_whole(),
+            elsewhere: false,
+        }
+    }
+
+    /// Notes which of the `wanted` sockets (`None`: of all) the process holds.
+    pub(super) fn look_at(&mut self, pid: u32, wanted: Option<&HashSet<NonZeroU64>>) {
+        let before = self.links.len();
+        if let Err(error) = self.read_links(pid, wanted) {
+            self.links.truncate(before);
+            if count_unreadable(self.counters, error) {
+                self.complete = false;
+            }
+        }
+    }
+
+    fn read_links(
+        &mut self,
+        pid: u32,
+        wanted: Option<&HashSet<NonZeroU64>>,
+    ) -> Result<(), rustix::io::Errno> {
+        let process = self.proc_root.process(pid)?;
+        let (before, place) = (self.links.len(), self.processes.len());
+        let links = &mut self.links;
+        process.for_each_socket(&mut self.scratch, |inode| {
+            if wanted.is_none_or(|wanted| wanted.contains(&inode)) {
+                links.push((inode, place));
+            }
+        })?;
+        if self.links.len() == before {
+            return Ok(());
+        }
+        match process.identity(&mut self.scratch.text)? {
+            Some(identity) => self.processes.push(identity),
+            None => {
+                self.counters.proc_lines_rejected.add(1);
+                self.links.truncate(before);
+                self.complete = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that not everybody was looked at.
+    pub(super) const fn cut_short(&mut self) {
+        self.complete = false;
+    }
+
+    /// Notes that processes of other namespaces were not looked at, though they may hold what nobody
+    /// else does.
+    pub(super) const fn spare_elsewhere(&mut self) {
+        self.elsewhere = true;
+    }
+
+    /// How many processes hold a socket.
+    pub(super) const fn processes(&self) -> usize {
+        self.processes.len()
+    }
+
+    /// Those of `wanted` that nobody looked at so far holds.
+    pub(super) fn without_holder(&self, wanted: &HashSet<NonZeroU64>) -> HashSet<NonZeroU64> {
+        let held: HashSet<NonZeroU64> = self.links.iter().map(|(inode, _)| *inode).collect();
+        wanted.difference(&held).copied().collect()
+    }
+
+    /// Writes the holders into the rows.
+    pub(super) fn fill<'r>(&mut self, rows: impl Iterator<Item = &'r mut SocketRow>) {
+        self.links.sort_unstable();
+        self.links.dedup();
+        for row in rows {
+            row.holders_complete = self.complete;
+            let Some(inode) = row.inode else { continue };
+            let first = self.links.partition_point(|(linked, _)| *linked < inode);
+            let links = self.links.iter().skip(first).take_while(|(linked, _)| *linked == inode);
+            row.holders.extend(links.filter_map(|(_, place)| self.processes.get(*place)));
+            row.holders_complete &= !(self.elsewhere && row.holders.is_empty());
+        }
+    }
+}

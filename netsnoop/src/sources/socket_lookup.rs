@@ -1,0 +1,360 @@
+//! Who holds these sockets of this namespace? The answer to one question about a few sockets, at a
+//! cost that the rest of the node does not add to.
+//!
+//! Left out: the thread and channel around it (`lookup`), and which row fits which end, which is
+//! `netsnoop_core::socket_match`.
+
+use std::collections::{HashSet, VecDeque};
+use std::num::NonZeroU64;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use netsnoop_core::attribution::{Reason, Rung, RungSet};
+use netsnoop_core::five_tuple::{FiveTuple, Transport};
+use netsnoop_core::namespace::NamespaceKey;
+use netsnoop_core::observation::{SnapshotScope, SocketSnapshot};
+use netsnoop_core::socket::{SocketRow, TcpState};
+use netsnoop_core::socket_match::{answering_rows, awaits_accept};
+use netsnoop_core::time::Timestamp;
+use rustix::fs::CWD;
+use rustix::io::Errno;
+
+use super::holders::Holders;
+use super::namespace_index::{NamespaceIndex, NetFiles};
+use super::netns::VisitError;
+use super::proc_fs::{count_unreadable, read_file_at};
+use super::proc_walk::{read_table, tables_of};
+use super::sock_diag::{Listing, SockDiag};
+use crate::clock;
+use crate::counters::Counters;
+
+/// Longest search for the holders of one question's sockets.
+const SEARCH_MAX: Duration = Duration::from_millis(500);
+/// Processes of other namespaces are searched at most this often: mostly the socket was just closed.
+const SEARCH_ELSEWHERE_EVERY: Duration = Duration::from_secs(1);
+/// How many processes that held a wanted socket are remembered, to be looked at first.
+const RECENT_MAX: usize = 64;
+/// What the kernel picks client ports from unless told otherwise (`ip_local_port_range` in
+/// <https://github.com/torvalds/linux/blob/v6.12/Documentation/networking/ip-sysctl.rst>).
+const EPHEMERAL_PORTS: RangeInclusive<u16> = 32768..=60999;
+
+/// Answers questions about sockets.
+#[derive(Debug)]
+pub(super) struct SocketLookup {
+    pub(super) index: NamespaceIndex,
+    tables: Tables,
+    recent: VecDeque<u32>,
+    last_elsewhere: Option<Timestamp>,
+}
+
+/// Ways to the rows of a namespace.
+#[derive(Debug)]
+struct Tables {
+    rungs: RungSet,
+    /// Protocols that sock_diag is known to answer for here.
+    proven: HashSet<Transport>,
+}
+
+/// Rows that may answer, read in the namespace.
+struct Found {
+    key: NamespaceKey,
+    rung: Rung,
+    rows: Vec<SocketRow>,
+    missing: Vec<(FiveTuple, Reason)>,
+}
+
+impl SocketLookup {
+    /// Uses those of `rungs` that it can.
+    pub(super) fn new(index: NamespaceIndex, rungs: RungSet) -> Self {
+        let tables = Tables { rungs, proven: HashSet::new() };
+        Self { index, tables, recent: VecDeque::new(), last_elsewhere: None }
+    }
+
+    /// Looks for every one of `wanted`, each with its own end first.
+    pub(super) fn answer(
+        &mut self,
+        namespace: NamespaceKey,
+        wanted: &[FiveTuple],
+        counters: &Counters,
+    ) -> SocketSnapshot {
+        let started = clock::now();
+        if let Err(error) = self.index.refresh(counters, started) {
+            log::warn!("owner lookup: {error:#}");
+        }
+        let tables = &mut self.tables;
+        let entered = self.index.enter(namespace.inode, |key, files| {
+            let is_another = key.cookie.zip(namespace.cookie).is_some_and(|(now, then)| now != then);
+            if is_another {
+                Err(Reason::GoneBeforeLookup)
+            } else {
+                tables.read((key, &files), wanted, counters)
+            }
+        });
+        let found = entered.unwrap_or_else(|error| Err(self.reason_of(error, counters)));
+        let found = found.unwrap_or_else(|reason| Found {
+            key: namespace,
+            rung: if self.tables.rungs.contains(Rung::SockDiag) { Rung::SockDiag } else { Rung::Proc },
+            rows: Vec::new(),
+            missing: wanted.iter().map(|tuple| (*tuple, reason)).collect(),
+        });
+        self.snapshot(found, (started, wanted), counters)
+    }
+
+    fn reason_of(&self, error: VisitError, counters: &Counters) -> Reason {
+        match error {
+            VisitError::Gone if !self.index.some_unknown() => Reason::GoneBeforeLookup,
+            VisitError::Gone | VisitError::Denied => Reason::Permission,
+            VisitError::Failed(errno) => {
+                count_unreadable(counters, errno);
+                Reason::Lost
+            }
+        }
+    }
+
+    fn snapshot(
+        &mut self,
+        mut found: Found,
+        (started, wanted): (Timestamp, &[FiveTuple]),
+        counters: &Counters,
+    ) -> SocketSnapshot {
+        self.search_holders(&mut found, started, counters);
+        let mut sockets: Vec<SocketRow> = Vec::new();
+        for tuple in wanted {
+            let Some(row) = as_one(&answering_rows(tuple, &found.rows)) else { continue };
+            if !sockets.contains(&row) {
+                sockets.push(row);
+            }
+        }
+        SocketSnapshot {
+            namespace: found.key,
+            rung: found.rung,
+            started,
+            finished: clock::now(),
+            scope: SnapshotScope::Wanted { missing: found.missing },
+            sockets,
+        }
+    }
+
+    fn search_holders(&mut self, found: &mut Found, started: Timestamp, counters: &Counters) {
+        let inodes: HashSet<NonZeroU64> = found.rows.iter().filter_map(|row| row.inode).collect();
+        let mut holders = Holders::new(&self.index.proc_root, counters);
+        if !inodes.is_empty() {
+            let (mut inside, outside) = self.index.processes_by(found.key.inode);
+            inside.sort_by_key(|pid| !self.recent.contains(pid));
+            look_at_all(&mut holders, &inside, (&inodes, started), counters);
+            let unheld = holders.without_holder(&inodes);
+            let may = self.last_elsewhere.is_none_or(|last| started.since(last) >= SEARCH_ELSEWHERE_EVERY);
+            if !unheld.is_empty() && may {
+                self.last_elsewhere = Some(started);
+                look_at_all(&mut holders, &outside, (&unheld, started), counters);
+            } else if !unheld.is_empty() {
+                holders.spare_elsewhere();
+            }
+        }
+        holders.fill(found.rows.iter_mut());
+        for holder in found.rows.iter().flat_map(|row| &row.holders) {
+            if !self.recent.contains(&holder.id.pid) {
+                self.recent.push_front(holder.id.pid);
+                self.recent.truncate(RECENT_MAX);
+            }
+        }
+    }
+}
+
+fn look_at_all(
+    holders: &mut Holders<'_>,
+    pids: &[u32],
+    (inodes, started): (&HashSet<NonZeroU64>, Timestamp),
+    counters: &Counters,
+) {
+    for pid in pids {
+        if clock::now().since(started) > SEARCH_MAX {
+            counters.lookups_cut_short.add(1);
+            holders.cut_short();
+            return;
+        }
+        holders.look_at(*pid, Some(inodes));
+    }
+}
+
+/// Several rows that answer alike are one answer with the holders of all: any of them may be the one.
+fn as_one(rows: &[&SocketRow]) -> Option<SocketRow> {
+    let (first, others) = rows.split_first()?;
+    let mut row = SocketRow::clone(first);
+    for other in others {
+        row.holders.extend(other.holders.iter().filter(|holder| !first.holders.contains(holder)));
+        row.holders_complete &= other.holders_complete;
+        row.uid = row.uid.filter(|uid| Some(*uid) == other.uid);
+        row.inode = row.inode.filter(|inode| Some(*inode) == other.inode);
+        row.cookie = row.cookie.filter(|cookie| Some(*cookie) == other.cookie);
+    }
+    row.holders.sort_unstable_by_key(|holder| holder.id);
+    row.holders.dedup_by_key(|holder| holder.id);
+    Some(row)
+}
+
+impl Tables {
+    fn read(
+        &mut self,
+        (key, files): (NamespaceKey, &NetFiles<'_>),
+        wanted: &[FiveTuple],
+        counters: &Counters,
+    ) -> Result<Found, Reason> {
+        let (rung, rows) = self.rows(files, wanted, counters)?;
+        let unanswered: Vec<&FiveTuple> =
+            wanted.iter().filter(|tuple| answering_rows(tuple, &rows).is_empty()).collect();
+        let ephemeral = if unanswered.is_empty() { EPHEMERAL_PORTS } else { ephemeral_ports(files) };
+        let why = |tuple: &FiveTuple| {
+            // No socket has this port. Where the kernel gives client ports the client is gone;
+            // elsewhere it is a server's, and nothing listens there.
+            let clients = ephemeral.contains(&tuple.local.port);
+            if clients { Reason::GoneBeforeLookup } else { Reason::ClosedPort }
+        };
+        let missing = unanswered.into_iter().map(|tuple| (*tuple, why(tuple))).collect();
+        Ok(Found { key, rung, rows, missing })
+    }
+
+    fn rows(
+        &mut self,
+        files: &NetFiles<'_>,
+        wanted: &[FiveTuple],
+        counters: &Counters,
+    ) -> Result<(Rung, Vec<SocketRow>), Reason> {
+        let inside = matches!(files, NetFiles::Inside);
+        if inside && self.rungs.contains(Rung::SockDiag) {
+            match self.ask_sock_diag(wanted) {
+                Ok(rows) => return Ok((Rung::SockDiag, rows)),
+                // A kernel without the handlers; the tables tell the same.
+                Err(Errno::NOENT) => {}
+                Err(_) => counters.proc_failed.add(1),
+            }
+        }
+        if self.rungs.contains(Rung::Proc) {
+            Ok((Rung::Proc, read_rows(files, wanted, counters)))
+        } else if self.rungs.contains(Rung::SockDiag) {
+            Err(if inside { Reason::NotEnabled } else { Reason::Permission })
+        } else {
+            Err(Reason::NotEnabled)
+        }
+    }
+
+    fn ask_sock_diag(&mut self, wanted: &[FiveTuple]) -> Result<Vec<SocketRow>, Errno> {
+        let mut question = SockDiag::open()?;
+        let mut rows = Vec::new();
+        let mut listed = HashSet::new();
+        for tuple in wanted {
+            if !self.proven.contains(&tuple.transport) {
+                if !question.answers_for(tuple.transport) {
+                    return Err(Errno::NOENT);
+                }
+                self.proven.insert(tuple.transport);
+            }
+            let Some(row) = question.find(tuple)? else { continue };
+            let is_tcp = tuple.transport == Transport::Tcp;
+            let is_final = if is_tcp {
+                row.state != TcpState::LISTEN && !awaits_accept(&row)
+            } else {
+                row.tuple.remote.port != 0
+            };
+            push_new(&mut rows, row);
+            let port = (tuple.transport, tuple.remote.address.is_ipv4(), tuple.local.port);
+            if !is_final && listed.insert(port) {
+                list_port(&mut question, tuple, &mut rows)?;
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// Adds every socket that may share the port: the kernel named one of a group, or a child.
+fn list_port(question: &mut SockDiag, tuple: &FiveTuple, rows: &mut Vec<SocketRow>) -> Result<(), Errno> {
+    let states = if tuple.transport == Transport::Tcp { Listing::LISTENING } else { Listing::ALL_STATES };
+    let mut found = Vec::new();
+    // IPv6 sockets may serve IPv4 too, never the other way round.
+    for ipv6 in [false, true].into_iter().filter(|ipv6| *ipv6 || tuple.remote.address.is_ipv4()) {
+        let local_port = Some(tuple.local.port);
+        question.list(Listing { transport: tuple.transport, ipv6, states, local_port }, &mut found)?;
+    }
+    found.into_iter().for_each(|row| push_new(rows, row));
+    Ok(())
+}
+
+fn push_new(rows: &mut Vec<SocketRow>, row: SocketRow) {
+    if !rows.contains(&row) {
+        rows.push(row);
+    }
+}
+
+/// The rows of the tables that may answer for one of `wanted`.
+fn read_rows(files: &NetFiles<'_>, wanted: &[FiveTuple], counters: &Counters) -> Vec<SocketRow> {
+    let exact: HashSet<&FiveTuple> = wanted.iter().collect();
+    let ports: HashSet<(Transport, u16)> =
+        wanted.iter().map(|tuple| (tuple.transport, tuple.local.port)).collect();
+    let transports: HashSet<Transport> = wanted.iter().map(|tuple| tuple.transport).collect();
+    let mut rows = Vec::new();
+    let mut text = Vec::new();
+    for table in transports.into_iter().flat_map(tables_of) {
+        read_table(files, table, &mut text, counters, |row| {
+            let serves_any = row.tuple.remote.port == 0 || row.tuple.transport != Transport::Tcp;
+            let on_port = ports.contains(&(row.tuple.transport, row.tuple.local.port));
+            if exact.contains(&row.tuple) || (serves_any && on_port) {
+                rows.push(row);
+            }
+        });
+    }
+    rows
+}
+
+/// The namespace's range of client ports. `/proc/sys/net` shows that of the thread that reads it.
+fn ephemeral_ports(files: &NetFiles<'_>) -> RangeInclusive<u16> {
+    let read = || {
+        let mut text = Vec::new();
+        read_file_at(CWD, "/proc/sys/net/ipv4/ip_local_port_range", &mut text).ok()?;
+        let text = String::from_utf8(text).ok()?;
+        let (first, last) = text.trim().split_once(char::is_whitespace)?;
+        Some(first.parse().ok()?..=last.trim().parse().ok()?)
+    };
+    match files {
+        NetFiles::Inside => read().unwrap_or(EPHEMERAL_PORTS),
+        NetFiles::Through(_) => EPHEMERAL_PORTS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netsnoop_core::five_tuple::Endpoint;
+    use netsnoop_core::process::{Comm, Process, ProcessId};
+
+    fn row(inode: u64, holders: &[u32], uid: u32) -> SocketRow {
+        let process = |pid: &u32| Process {
+            id: ProcessId { pid: *pid, start_ticks: 1 },
+            name: Comm::new(b"x"),
+            uid: 0,
+            cgroup_id: None,
+        };
+        SocketRow {
+            tuple: FiveTuple {
+                transport: Transport::Tcp,
+                local: Endpoint::UNSPECIFIED_V4,
+                remote: Endpoint::UNSPECIFIED_V4,
+            },
+            state: TcpState::LISTEN,
+            inode: NonZeroU64::new(inode),
+            cookie: None,
+            uid: Some(uid),
+            holders: holders.iter().map(process).collect(),
+            holders_complete: true,
+        }
+    }
+
+    #[test]
+    fn twins_are_one_answer_with_all_holders() {
+        let (one, two) = (row(1, &[7, 3], 5), row(2, &[3, 9], 6));
+        let merged = as_one(&[&one, &two]).unwrap();
+        assert_eq!(merged.holders.iter().map(|holder| holder.id.pid).collect::<Vec<_>>(), [3, 7, 9]);
+        assert_eq!((merged.inode, merged.uid), (None, None));
+        assert_eq!(as_one(&[&one]).unwrap().inode, one.inode);
+        assert_eq!(as_one(&[]), None);
+    }
+}
