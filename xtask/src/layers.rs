@@ -25,12 +25,13 @@ const CORE_DEPENDENCIES: [&str; 4] = ["netsnoop-common", "ahash", "hashbrown", "
 
 /// Core's modules by layer, and the layers each may name besides itself. Decoders are layers of their
 /// own, so that none knows another.
-const CORE_LAYERS: [(&str, &[&str], &[&str]); 8] = [
+const CORE_LAYERS: [(&str, &[&str], &[&str]); 9] = [
     (
         "vocabulary",
         &["time", "five_tuple", "namespace", "socket", "process", "attribution", "service", "ledger"],
         &[],
     ),
+    ("socket choice", &["socket_match"], &["vocabulary"]),
     ("packet decoder", &["packet"], &["vocabulary"]),
     ("proc decoder", &["proc_text"], &["vocabulary"]),
     ("observation", &["observation"], &["vocabulary", "packet decoder"]),
