@@ -35,6 +35,8 @@ pub struct Ledger {
     pub conflicts: u64,
     /// Entries thrown out of the full process table.
     pub processes_evicted: u64,
+    /// Listening sockets that found no room in their table.
+    pub listeners_dropped: u64,
     /// Questions not asked because too many were waiting.
     pub rescans_dropped: u64,
 }

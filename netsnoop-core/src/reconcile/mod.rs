@@ -1,1 +1,195 @@
 //! The only attribution state: observations in, connection records out.
+//!
+//! [`Reconciler`] has one shape, without IO, clock or log:
+//! - [`Reconciler::handle`] takes one observation,
+//! - [`Reconciler::handle_timeout`] lets time pass,
+//! - [`Reconciler::poll_record`] hands out what is to be told,
+//! - [`Reconciler::poll_rescan`] hands out what is to be asked,
+//! - [`Reconciler::poll_timeout`] says when `handle_timeout` is next worth calling.
+//!
+//! Call `handle` or `handle_timeout`, then both polls until they return `None`.
+
+mod flow;
+mod flow_table;
+mod kernel_events;
+mod lifecycle;
+mod listener_table;
+mod matching;
+mod namespace_table;
+mod packets;
+mod process_table;
+mod questions;
+mod records;
+mod settings;
+mod snapshots;
+#[cfg(test)]
+mod tests;
+
+use ahash::RandomState;
+use alloc::collections::VecDeque;
+
+use crate::attribution::{Attribution, Reason, Refinement, Rung};
+use crate::connection::ConnectionRecord;
+use crate::five_tuple::FiveTuple;
+use crate::ledger::Ledger;
+use crate::observation::{Observation, Rescan};
+use crate::time::Timestamp;
+
+use flow::{Flow, Side};
+use flow_table::{FlowId, FlowTable};
+use listener_table::ListenerTable;
+use namespace_table::{NamespaceTable, Place};
+use process_table::ProcessTable;
+use questions::{Question, Questions};
+pub use settings::{Hooks, Settings};
+
+/// The state machine that turns observations into attributed connections.
+#[derive(Debug)]
+pub struct Reconciler {
+    settings: Settings,
+    namespaces: NamespaceTable,
+    processes: ProcessTable,
+    listeners: ListenerTable,
+    flows: FlowTable,
+    questions: Questions,
+    /// Connections with something to tell.
+    ready: VecDeque<FlowId>,
+    ledger: Ledger,
+    /// Whether the sources have ended, so that nothing is worth waiting for.
+    draining: bool,
+}
+
+impl Reconciler {
+    /// An empty one.
+    pub fn new(settings: Settings) -> Self {
+        let [first, second, third, fourth] = settings.seed;
+        let hasher = RandomState::with_seeds(first, second, third, fourth);
+        Self {
+            namespaces: NamespaceTable::new(hasher.clone()),
+            processes: ProcessTable::new(hasher.clone(), settings.processes_max),
+            listeners: ListenerTable::new(hasher.clone()),
+            flows: FlowTable::new(hasher.clone(), settings.connections_max),
+            questions: Questions::new(hasher, settings.questions_max),
+            ready: VecDeque::new(),
+            ledger: Ledger::default(),
+            draining: false,
+            settings,
+        }
+    }
+
+    /// Takes one observation.
+    pub fn handle(&mut self, now: Timestamp, observation: Observation) {
+        match observation {
+            Observation::Packet(sighting) => self.handle_packet(now, &sighting),
+            Observation::Kernel(event) => self.handle_kernel_event(now, event),
+            Observation::Sockets(snapshot) => self.handle_snapshot(now, snapshot),
+            Observation::Process(id, facts) => self.processes.answer(id, facts),
+            Observation::Topology(topology) => self.namespaces.replace(topology),
+        }
+    }
+
+    /// The next thing to be told.
+    pub fn poll_record(&mut self, now: Timestamp) -> Option<ConnectionRecord> {
+        while let Some(id) = self.ready.pop_front() {
+            if let Some(record) = self.next_record(now, id) {
+                return Some(record);
+            }
+        }
+        None
+    }
+
+    /// The next question for the sources.
+    pub fn poll_rescan(&mut self, now: Timestamp) -> Option<Rescan> {
+        loop {
+            match self.questions.poll(now)? {
+                Question::Topology => return Some(Rescan::Topology),
+                Question::Process(process) => return Some(Rescan::Process(process)),
+                Question::Sockets(id, wanted) => match self.namespaces.key(id) {
+                    Some(namespace) => return Some(Rescan::Sockets { namespace, wanted }),
+                    None => self.answer_for_ended_namespace(now, id, &wanted),
+                },
+            }
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is next worth calling.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        let deadlines = [self.flows.next_deadline(), self.questions.next_due()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// The books.
+    pub fn ledger(&self) -> Ledger {
+        Ledger {
+            processes_evicted: self.processes.evicted,
+            rescans_dropped: self.questions.dropped,
+            listeners_dropped: self.listeners.dropped,
+            ..self.ledger.clone()
+        }
+    }
+
+    /// How many connections are held.
+    pub fn connections_held(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Adds a connection that `tuple`'s local end was seen of.
+    fn add_flow(&mut self, now: Timestamp, tuple: FiveTuple, at: Timestamp) -> FlowId {
+        let mut flow = Flow::new(tuple, at.min(now));
+        flow.lookup_at = now + self.lookup_delay();
+        let (id, evicted) = self.flows.insert(flow);
+        if let Some(evicted) = evicted {
+            self.ledger.connections_evicted += 1;
+            self.close_books_on(&evicted, true);
+        }
+        id
+    }
+
+    /// Puts an end where a source saw it. A place that the socket itself told is final.
+    fn set_place(&mut self, id: FlowId, side: Side, place: Place, certain: bool) {
+        let key = match place {
+            Place::Local(namespace) => self.namespaces.key(namespace),
+            _ => None,
+        };
+        let Some(flow) = self.flows.get_mut(id) else { return };
+        let end = flow.end_mut(side);
+        // Conclusions from addresses never move an end off this node, nor replace one another.
+        if end.place_certain || (!certain && end.place != Place::Unknown) {
+            return;
+        }
+        let was_local = end.is_local();
+        end.place_certain = certain;
+        end.place_says(place, key);
+        if end.is_local() && !was_local {
+            self.ledger.ends_seen += 1;
+            self.ledger.ends_open += 1;
+        }
+    }
+
+    /// Refines an end's attribution and keeps the books on conflicts.
+    fn attribute(&mut self, id: FlowId, side: Side, attribution: Attribution, rung: Option<Rung>) {
+        let Some(flow) = self.flows.get_mut(id) else { return };
+        if flow.attribute(side, attribution, rung) == Refinement::Corrected {
+            self.ledger.conflicts += 1;
+        }
+    }
+
+    /// Enters what became of a connection's local ends.
+    fn close_books_on(&mut self, flow: &Flow, evicted: bool) {
+        for (_, end) in flow.both().into_iter().filter(|(_, end)| end.is_local()) {
+            self.ledger.ends_open -= 1;
+            match end.attribution.reason() {
+                _ if evicted && !flow.opened => self.ledger.ends_evicted += 1,
+                None => self.ledger.ends_attributed += 1,
+                Some(reason) => self.count_unattributed(reason),
+            }
+        }
+    }
+
+    fn count_unattributed(&mut self, reason: Reason) {
+        let place = Reason::ALL.iter().position(|known| *known == reason);
+        if let Some(count) = place.and_then(|place| self.ledger.ends_unattributed.get_mut(place)) {
+            *count += 1;
+        }
+    }
+}

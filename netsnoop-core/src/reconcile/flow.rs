@@ -1,0 +1,254 @@
+//! One connection while it is held: both ends, what is known of each, and how it stands.
+
+use core::num::NonZeroU64;
+
+use alloc::sync::Arc;
+
+use super::namespace_table::{NamespaceId, Place};
+use crate::attribution::{Attribution, Reason, Refinement, Rung, RungSet};
+use crate::connection::{ConnectionState, Io, Role};
+use crate::five_tuple::{Endpoint, FiveTuple, Transport};
+use crate::namespace::NamespaceKey;
+use crate::observation::SocketClose;
+use crate::time::Timestamp;
+
+/// One of the two ends, by its place in [`Flow::ends`]. Which of them is the client is [`Flow::client`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Side {
+    A,
+    B,
+}
+
+impl Side {
+    pub(super) const fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+}
+
+/// Where the search for an end's owner stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Search {
+    /// Nothing was asked.
+    NotAsked,
+    /// A question is out or waiting.
+    Asked,
+    /// The question was answered, or nothing can answer it.
+    Done,
+}
+
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) endpoint: Endpoint,
+    pub(super) place: Place,
+    /// Whether `place` was told by the socket itself rather than concluded from addresses.
+    pub(super) place_certain: bool,
+    /// The namespace's key when the place was told, kept for records after the namespace has ended.
+    pub(super) namespace: Option<NamespaceKey>,
+    pub(super) attribution: Attribution,
+    pub(super) cookie: Option<NonZeroU64>,
+    /// Address of the kernel's `struct sock`, 0 if no event told it.
+    pub(super) sock_address: u64,
+    pub(super) search: Search,
+    pub(super) closed: Option<SocketClose>,
+    pub(super) sent_fin: bool,
+}
+
+impl End {
+    fn new(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            place: Place::Unknown,
+            place_certain: false,
+            namespace: None,
+            attribution: Attribution::unattributed(Reason::Pending),
+            cookie: None,
+            sock_address: 0,
+            search: Search::NotAsked,
+            closed: None,
+            sent_fin: false,
+        }
+    }
+
+    /// Whether a socket of this node is (or may be) this end.
+    pub(super) const fn is_local(&self) -> bool {
+        matches!(self.place, Place::Local(_) | Place::Ambiguous)
+    }
+
+    pub(super) const fn namespace_id(&self) -> Option<NamespaceId> {
+        match self.place {
+            Place::Local(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// Whether a kernel hook has seen this end's socket.
+    pub(super) const fn is_hooked(&self) -> bool {
+        self.sock_address != 0
+    }
+
+    /// The attribution that follows from the place alone.
+    pub(super) fn place_says(&mut self, place: Place, namespace: Option<NamespaceKey>) {
+        self.place = place;
+        self.namespace = namespace;
+        let by_place = match place {
+            Place::Unknown => return,
+            Place::Remote => Attribution::unattributed(Reason::Remote),
+            Place::Ambiguous => Attribution::unattributed(Reason::Ambiguous),
+            Place::Local(_) => Attribution::namespace(Reason::Pending, None),
+        };
+        if !self.attribution.has_owner() {
+            self.attribution = by_place;
+        }
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Flow {
+    pub(super) transport: Transport,
+    ends: [End; 2],
+    pub(super) client: Side,
+    pub(super) role: Role,
+    /// The client's initial sequence number (TCP).
+    pub(super) isn: Option<u32>,
+    pub(super) first_seen: Timestamp,
+    pub(super) last_seen: Timestamp,
+    pub(super) preexisting: bool,
+    pub(super) state: ConnectionState,
+    pub(super) ended_at: Option<Timestamp>,
+    pub(super) rungs: RungSet,
+    /// The interface, and whether it is the one nearest to the client.
+    pub(super) interface: Option<(Arc<str>, bool)>,
+    pub(super) opened: bool,
+    pub(super) closed: bool,
+    /// Whether something that was told has changed since.
+    pub(super) changed: bool,
+    /// Whether it waits in the queue of records.
+    pub(super) queued: bool,
+    /// The one timer it has.
+    pub(super) deadline: Option<Timestamp>,
+    /// When unanswered ends are looked up.
+    pub(super) lookup_at: Timestamp,
+}
+
+impl Flow {
+    /// A connection first seen `at`, whose side A is `tuple.local`.
+    pub(super) fn new(tuple: FiveTuple, at: Timestamp) -> Self {
+        Self {
+            transport: tuple.transport,
+            ends: [End::new(tuple.local), End::new(tuple.remote)],
+            client: if tuple.local.port >= tuple.remote.port { Side::A } else { Side::B },
+            role: Role::Unknown,
+            isn: None,
+            first_seen: at,
+            last_seen: at,
+            preexisting: false,
+            state: ConnectionState::Connecting,
+            ended_at: None,
+            rungs: RungSet::EMPTY,
+            interface: None,
+            opened: false,
+            closed: false,
+            changed: false,
+            queued: false,
+            deadline: None,
+            lookup_at: at,
+        }
+    }
+
+    pub(super) const fn end(&self, side: Side) -> &End {
+        let [a, b] = &self.ends;
+        match side {
+            Side::A => a,
+            Side::B => b,
+        }
+    }
+
+    pub(super) const fn end_mut(&mut self, side: Side) -> &mut End {
+        let [a, b] = &mut self.ends;
+        match side {
+            Side::A => a,
+            Side::B => b,
+        }
+    }
+
+    pub(super) const fn both(&self) -> [(Side, &End); 2] {
+        let [a, b] = &self.ends;
+        [(Side::A, a), (Side::B, b)]
+    }
+
+    /// The flow as the socket at `side` sees it.
+    pub(super) const fn tuple(&self, side: Side) -> FiveTuple {
+        FiveTuple {
+            transport: self.transport,
+            local: self.end(side).endpoint,
+            remote: self.end(side.other()).endpoint,
+        }
+    }
+
+    /// Takes `client` for the client if `role` is better evidence than what is known.
+    pub(super) fn learn_role(&mut self, client: Side, role: Role) {
+        if role > self.role {
+            self.changed |= self.opened && self.client != client;
+            self.client = client;
+            self.role = role;
+        }
+    }
+
+    /// Refines one end's attribution; what was told before and is different now becomes an update.
+    pub(super) fn attribute(
+        &mut self,
+        side: Side,
+        attribution: Attribution,
+        rung: Option<Rung>,
+    ) -> Refinement {
+        let opened = self.opened;
+        let end = self.end_mut(side);
+        let before = end.attribution.clone();
+        let outcome = end.attribution.refine(attribution);
+        let tells_more = match (before.owning_process(), end.attribution.owning_process()) {
+            (Some(before), Some(now)) => before.id != now.id || before.uid != now.uid,
+            _ => before.owner != end.attribution.owner,
+        };
+        if outcome != Refinement::Kept {
+            if let Some(rung) = rung {
+                self.rungs.insert(rung);
+            }
+            self.changed |= opened && tells_more;
+        }
+        outcome
+    }
+
+    /// Moves on to `state`, if the connection has not ended and `state` is later.
+    pub(super) fn advance(&mut self, state: ConnectionState, at: Timestamp) {
+        if self.state.is_end() || self.state == state || state == ConnectionState::Connecting {
+            return;
+        }
+        self.changed |= self.opened && !state.is_end();
+        self.state = state;
+        if state.is_end() {
+            self.ended_at = Some(at);
+        }
+    }
+
+    /// Payload bytes as the kernel counted them, at either end.
+    pub(super) fn io(&self) -> Option<Io> {
+        let client = self.end(self.client).closed;
+        let server = self.end(self.client.other()).closed;
+        match (client, server) {
+            (None, None) => None,
+            (Some(own), None) => Some(Io { sent_bytes: own.sent_bytes, received_bytes: own.received_bytes }),
+            (None, Some(peer)) => {
+                Some(Io { sent_bytes: peer.received_bytes, received_bytes: peer.sent_bytes })
+            }
+            // Each side knows best what it sent; what was acknowledged may lag behind what was received.
+            (Some(own), Some(peer)) => Some(Io {
+                sent_bytes: own.sent_bytes.max(peer.received_bytes),
+                received_bytes: peer.sent_bytes.max(own.received_bytes),
+            }),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! When a connection is told of, looked up, closed and forgotten.
+
+use core::time::Duration;
+
+use super::Reconciler;
+use super::flow::{End, Flow, Search, Side};
+use super::flow_table::FlowId;
+use super::namespace_table::Place;
+use crate::attribution::{Attribution, Evidence, Owner, Reason};
+use crate::connection::{ConnectionState, Role};
+use crate::five_tuple::Transport;
+use crate::process::Process;
+use crate::time::Timestamp;
+
+use alloc::vec::Vec;
+
+/// Where kernel hooks report, an event is at most this much behind its packet; only then is it missed.
+const HOOK_LATENCY: Duration = Duration::from_millis(25);
+/// A SYN nobody answers is given up after the kernel's own retries (tcp_syn_retries 6: 127 s, tcp(7)).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(130);
+/// How soon a UDP flow whose process has ended is closed.
+const UDP_OWNER_CHECK: Duration = Duration::from_secs(2);
+
+impl Reconciler {
+    pub(super) const fn lookup_delay(&self) -> Duration {
+        if self.settings.hooks.connect { HOOK_LATENCY } else { Duration::ZERO }
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        while let Some(id) = self.flows.pop_due(now) {
+            self.expire(now, id);
+            self.review(now, id);
+        }
+    }
+
+    /// Tells of everything that was waiting to settle, because the sources have ended.
+    pub fn drain(&mut self, now: Timestamp) {
+        self.draining = true;
+        let waiting: Vec<FlowId> =
+            self.flows.iter().filter(|(_, flow)| !flow.closed).map(|(id, _)| id).collect();
+        waiting.into_iter().for_each(|id| self.review(now, id));
+    }
+
+    /// Looks at a connection after something about it changed: what to ask, what to tell, when to look again.
+    pub(super) fn review(&mut self, now: Timestamp, id: FlowId) {
+        self.ask(now, id);
+        let Some(flow) = self.flows.get(id) else { return };
+        let due = !flow.opened && self.is_settled(now, flow)
+            || flow.opened && (flow.changed || self.is_finished(now, flow));
+        if due {
+            self.enqueue(id);
+        }
+        let deadline = self.flows.get(id).map(|flow| self.deadline(now, flow));
+        self.flows.set_deadline(id, deadline);
+    }
+
+    pub(super) fn enqueue(&mut self, id: FlowId) {
+        if let Some(flow) = self.flows.get_mut(id)
+            && !flow.queued
+        {
+            flow.queued = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Asks for the owners that no event named in time, and for the facts of owning processes.
+    fn ask(&mut self, now: Timestamp, id: FlowId) {
+        self.place_the_unknown(now, id);
+        let Some(flow) = self.flows.get(id) else { return };
+        let due = self.settings.lookups && !self.draining && now >= flow.lookup_at && !flow.closed;
+        let mut sockets = Vec::new();
+        let mut processes: Vec<Process> = Vec::new();
+        for (side, end) in flow.both() {
+            match (&end.attribution.owner, end.place) {
+                (Owner::Process(process), _) => processes.push(*process),
+                (Owner::Unattributed(Reason::Pending), Place::Local(namespace))
+                    if due && end.search == Search::NotAsked =>
+                {
+                    sockets.push((side, namespace, flow.tuple(side)));
+                }
+                _ => {}
+            }
+        }
+        for (side, namespace, tuple) in sockets {
+            let asked = self.questions.want_socket(now, namespace, tuple);
+            if !asked {
+                self.attribute(id, side, Attribution::namespace(Reason::Lost, None), None);
+            }
+            if let Some(flow) = self.flows.get_mut(id) {
+                flow.end_mut(side).search = if asked { Search::Asked } else { Search::Done };
+            }
+        }
+        for process in processes {
+            if self.processes.note(&process) && !self.questions.want_process(process) {
+                self.processes.answer(process.id, crate::process::ProcessFacts::default());
+            }
+        }
+    }
+
+    /// An end that was seen before the topology was known is placed once it is.
+    fn place_the_unknown(&mut self, now: Timestamp, id: FlowId) {
+        let Some(flow) = self.flows.get(id) else { return };
+        if now < flow.lookup_at {
+            return;
+        }
+        let unknown: Vec<(Side, Place)> = flow
+            .both()
+            .into_iter()
+            .filter(|(_, end)| end.place == Place::Unknown)
+            .map(|(side, end)| {
+                let place = match flow.end(side.other()).namespace_id() {
+                    Some(namespace) => self.namespaces.place_seen_from(namespace, end.endpoint.address),
+                    None => self.namespaces.place_on_interface(None, end.endpoint.address),
+                };
+                (side, place)
+            })
+            .collect();
+        for (side, place) in unknown {
+            self.set_place(id, side, place, false);
+        }
+    }
+
+    /// Whether all that will be known of a connection's owners soon is known.
+    fn is_settled(&self, now: Timestamp, flow: &Flow) -> bool {
+        self.draining
+            || now >= flow.first_seen + self.settings.settle && !flow.preexisting
+            || now >= flow.lookup_at + self.settings.settle
+            || flow.both().into_iter().all(|(side, end)| self.is_final(flow, side, end))
+    }
+
+    fn is_final(&self, flow: &Flow, side: Side, end: &End) -> bool {
+        let awaits_hook = !flow.preexisting
+            && if side == flow.client { self.settings.hooks.connect } else { self.settings.hooks.accept };
+        match (&end.attribution.owner, end.place) {
+            (_, Place::Unknown) => false,
+            (Owner::Unattributed(Reason::Remote), _) => true,
+            (Owner::Process(process), _) => {
+                let best = end.attribution.evidence >= Some(Evidence::KernelFirstUse);
+                (best || !awaits_hook) && self.processes.is_answered(process.id)
+            }
+            (Owner::Unattributed(Reason::Pending), _) => !self.settings.lookups && !awaits_hook,
+            (Owner::Unattributed(Reason::ClosedPort), _) => true,
+            _ => !awaits_hook,
+        }
+    }
+
+    /// Whether a connection has ended and nothing more will be known of how.
+    pub(super) fn is_finished(&self, now: Timestamp, flow: &Flow) -> bool {
+        let Some(ended) = flow.ended_at else { return false };
+        let tcp = flow.transport == Transport::Tcp;
+        let mut local = flow.both().into_iter().filter(|(_, end)| end.is_local());
+        let told = !(tcp && self.settings.hooks.close)
+            || local.all(|(_, end)| {
+                end.closed.is_some() || !end.is_hooked() && end.attribution.reason().is_some()
+            });
+        !flow.closed && (told || self.draining || now >= ended + self.settings.settle)
+    }
+
+    fn deadline(&self, now: Timestamp, flow: &Flow) -> Timestamp {
+        if flow.closed {
+            return flow.ended_at.unwrap_or(now).max(flow.last_seen) + self.settings.linger;
+        }
+        if !flow.opened {
+            let asks = self.settings.lookups
+                && flow.lookup_at > now
+                && flow
+                    .both()
+                    .iter()
+                    .any(|(_, end)| end.search == Search::NotAsked && !end.attribution.has_owner());
+            let from = if flow.preexisting { flow.lookup_at } else { flow.first_seen };
+            let settles = from + self.settings.settle;
+            return if asks { flow.lookup_at.min(settles) } else { settles };
+        }
+        if let Some(ended) = flow.ended_at {
+            return ended + self.settings.settle;
+        }
+        match flow.transport {
+            Transport::Udp | Transport::UdpLite => {
+                let idle = flow.last_seen + self.settings.udp_idle;
+                if self.settings.hooks.process { idle.min(now + UDP_OWNER_CHECK) } else { idle }
+            }
+            Transport::Tcp if flow.state == ConnectionState::Connecting => flow.first_seen + CONNECT_TIMEOUT,
+            Transport::Tcp => now.max(flow.last_seen) + self.settings.tcp_probe,
+        }
+    }
+
+    /// What time alone does to a connection.
+    fn expire(&mut self, now: Timestamp, id: FlowId) {
+        let Some(flow) = self.flows.get(id) else { return };
+        if flow.closed {
+            if now >= self.deadline(now, flow)
+                && let Some(flow) = self.flows.remove(id)
+            {
+                self.close_books_on(&flow, false);
+            }
+            return;
+        }
+        if !flow.opened || flow.ended_at.is_some() {
+            return;
+        }
+        match flow.transport {
+            Transport::Udp | Transport::UdpLite => self.expire_udp(now, id),
+            Transport::Tcp if flow.state == ConnectionState::Connecting => {
+                if now >= flow.first_seen + CONNECT_TIMEOUT
+                    && let Some(flow) = self.flows.get_mut(id)
+                {
+                    flow.advance(ConnectionState::Timeout, now);
+                }
+            }
+            Transport::Tcp => self.probe_tcp(now, id),
+        }
+    }
+
+    fn expire_udp(&mut self, now: Timestamp, id: FlowId) {
+        let Some(flow) = self.flows.get(id) else { return };
+        let owners_ended = flow
+            .both()
+            .iter()
+            .filter_map(|(_, end)| end.attribution.owning_process())
+            .any(|process| self.processes.has_ended(process.id));
+        let idle = now.since(flow.last_seen) >= self.settings.udp_idle;
+        let (last_seen, settle) = (flow.last_seen, self.settings.settle);
+        if (idle || owners_ended && now.since(last_seen) >= settle)
+            && let Some(flow) = self.flows.get_mut(id)
+        {
+            flow.advance(ConnectionState::Closed, last_seen);
+        }
+    }
+
+    /// Asks whether a connection nothing was heard of still exists.
+    fn probe_tcp(&mut self, now: Timestamp, id: FlowId) {
+        let Some(flow) = self.flows.get(id) else { return };
+        if !self.settings.lookups || now.since(flow.last_seen) < self.settings.tcp_probe {
+            return;
+        }
+        let local = flow.both().into_iter().find_map(|(side, end)| Some((side, end.namespace_id()?)));
+        let Some((side, namespace)) = local else { return };
+        let tuple = flow.tuple(side);
+        if self.questions.want_socket(now, namespace, tuple)
+            && let Some(flow) = self.flows.get_mut(id)
+        {
+            flow.end_mut(side).search = Search::Asked;
+        }
+    }
+
+    /// With both ends or none on this node and no other evidence, the higher port is the client's;
+    /// with one, that end is (design.md section 4).
+    pub(super) fn default_client(flow: &mut Flow) {
+        if flow.role != Role::Unknown {
+            return;
+        }
+        flow.client = match (flow.end(Side::A).is_local(), flow.end(Side::B).is_local()) {
+            (true, false) => Side::A,
+            (false, true) => Side::B,
+            _ if flow.end(Side::A).endpoint.port >= flow.end(Side::B).endpoint.port => Side::A,
+            _ => Side::B,
+        };
+    }
+}

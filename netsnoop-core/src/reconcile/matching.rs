@@ -1,0 +1,104 @@
+//! Whether a sighting is of a connection that is already held.
+//!
+//! Two sightings are of one connection when their tuples agree or mirror each other, nothing that
+//! identifies a socket (cookie, sock address, initial sequence number) contradicts it, and the ends lie
+//! in one namespace or in two between which the addresses can meet.
+
+use core::num::NonZeroU64;
+
+use super::Reconciler;
+use super::flow::{Flow, Side};
+use super::flow_table::FlowId;
+use super::namespace_table::{NamespaceId, Place};
+use crate::five_tuple::FiveTuple;
+
+/// One source's view of a socket or packet, its own end first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sighting {
+    pub(super) tuple: FiveTuple,
+    /// The namespace of the local end's socket, if the socket itself told it.
+    pub(super) namespace: Option<NamespaceId>,
+    /// Where the local and the remote end are concluded to be.
+    pub(super) places: [Place; 2],
+    pub(super) cookie: Option<NonZeroU64>,
+    /// 0: not known.
+    pub(super) sock_address: u64,
+    pub(super) isn: Option<u32>,
+    /// Whether it begins a connection, so that an ended one cannot be meant.
+    pub(super) begins: bool,
+}
+
+/// How well a sighting fits, worst first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Fit {
+    /// Only the addresses agree, and the connection has ended.
+    Ended,
+    /// The addresses agree, and the places do not contradict.
+    Addresses,
+    /// The namespace agrees too.
+    Namespace,
+    /// The initial sequence number agrees.
+    Sequence,
+    /// It is the same socket.
+    Socket,
+}
+
+impl Reconciler {
+    /// The held connection a sighting is of, and the side its local end is; the best fit, then the newest.
+    pub(super) fn locate(&self, sighting: &Sighting) -> Option<(FlowId, Side)> {
+        self.flows
+            .find(sighting.tuple)
+            .into_iter()
+            .filter_map(|(id, side)| {
+                let fit = self.fit(self.flows.get(id)?, side, sighting)?;
+                Some(((fit, id), side))
+            })
+            .max_by_key(|(rank, _)| *rank)
+            .map(|((_, id), side)| (id, side))
+    }
+
+    fn fit(&self, flow: &Flow, side: Side, sighting: &Sighting) -> Option<Fit> {
+        let near = flow.end(side);
+        if let (Some(known), Some(seen)) = (near.cookie, sighting.cookie) {
+            return (known == seen).then_some(Fit::Socket);
+        }
+        if near.sock_address != 0 && sighting.sock_address != 0 && near.sock_address != sighting.sock_address
+        {
+            return None;
+        }
+        if !self.places_agree(flow, side, sighting) {
+            return None;
+        }
+        if let (Some(known), Some(seen)) = (flow.isn, sighting.isn) {
+            return (known == seen).then_some(Fit::Sequence);
+        }
+        if flow.state.is_end() {
+            return (!sighting.begins).then_some(Fit::Ended);
+        }
+        let same_namespace = sighting.namespace.is_some() && near.namespace_id() == sighting.namespace;
+        Some(if same_namespace { Fit::Namespace } else { Fit::Addresses })
+    }
+
+    fn places_agree(&self, flow: &Flow, side: Side, sighting: &Sighting) -> bool {
+        let (near, far) = (flow.end(side), flow.end(side.other()));
+        let Some(namespace) = sighting.namespace else {
+            let [local, remote] = sighting.places;
+            return !differ(near.place, local) && !differ(far.place, remote);
+        };
+        if near.place_certain && near.namespace_id() != Some(namespace) {
+            return false;
+        }
+        match far.place {
+            Place::Local(there) if far.place_certain => self
+                .namespaces
+                .can_meet((namespace, sighting.tuple.local.address), (there, sighting.tuple.remote.address)),
+            // A loopback connection concluded to be in another namespace than the socket's own.
+            _ if sighting.tuple.local.address.is_loopback() => !differ(near.place, Place::Local(namespace)),
+            _ => true,
+        }
+    }
+}
+
+fn differ(one: Place, other: Place) -> bool {
+    matches!((one, other), (Place::Local(one), Place::Local(other)) if one != other)
+}

@@ -1,0 +1,102 @@
+//! What is known of processes, for as long as connections may still need it, and which have ended.
+
+use ahash::RandomState;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use hashbrown::HashMap;
+
+use crate::process::{Comm, Process, ProcessFacts, ProcessId};
+
+#[derive(Debug)]
+struct Entry {
+    /// The name the facts belong to: another one means the process has run a new program since.
+    name: Comm,
+    facts: Arc<ProcessFacts>,
+    answered: bool,
+    ended: bool,
+}
+
+/// A bounded table; the processes seen first go first.
+#[derive(Debug)]
+pub(super) struct ProcessTable {
+    entries: HashMap<ProcessId, Entry, RandomState>,
+    oldest_first: VecDeque<ProcessId>,
+    capacity: usize,
+    pub(super) evicted: u64,
+}
+
+impl ProcessTable {
+    pub(super) fn new(hasher: RandomState, capacity: usize) -> Self {
+        Self { entries: HashMap::with_hasher(hasher), oldest_first: VecDeque::new(), capacity, evicted: 0 }
+    }
+
+    /// Notes that `process` owns something; `true` if its facts should be asked for.
+    pub(super) fn note(&mut self, process: &Process) -> bool {
+        if let Some(entry) = self.entries.get_mut(&process.id) {
+            if entry.name == process.name {
+                return false;
+            }
+            entry.name = process.name;
+            entry.answered = false;
+            return true;
+        }
+        self.insert(process.id, process.name);
+        true
+    }
+
+    fn insert(&mut self, id: ProcessId, name: Comm) -> &mut Entry {
+        while self.entries.len() >= self.capacity
+            && let Some(oldest) = self.oldest_first.pop_front()
+        {
+            self.evicted += u64::from(self.entries.remove(&oldest).is_some());
+        }
+        self.oldest_first.push_back(id);
+        self.entries
+            .entry(id)
+            .insert(Entry { name, facts: Arc::default(), answered: false, ended: false })
+            .into_mut()
+    }
+
+    /// Takes what a lookup found. What an exec event told stays where the lookup came too late.
+    pub(super) fn answer(&mut self, id: ProcessId, mut facts: ProcessFacts) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if facts.executable.is_none() {
+            facts.executable.clone_from(&entry.facts.executable);
+        }
+        entry.facts = Arc::new(facts);
+        entry.answered = true;
+    }
+
+    /// The process runs a new program. Its container stays the same.
+    pub(super) fn exec(&mut self, process: &Process, executable: Option<Arc<str>>) {
+        let entry = match self.entries.get_mut(&process.id) {
+            Some(entry) => entry,
+            None => self.insert(process.id, process.name),
+        };
+        entry.name = process.name;
+        entry.facts = Arc::new(ProcessFacts { executable, container: entry.facts.container.clone() });
+    }
+
+    /// The process has ended.
+    pub(super) fn exit(&mut self, process: &Process) {
+        match self.entries.get_mut(&process.id) {
+            Some(entry) => entry.ended = true,
+            None => self.insert(process.id, process.name).ended = true,
+        }
+    }
+
+    /// Whether the process is known to have ended.
+    pub(super) fn has_ended(&self, id: ProcessId) -> bool {
+        self.entries.get(&id).is_some_and(|entry| entry.ended)
+    }
+
+    /// Whether nothing more is to be expected about the process.
+    pub(super) fn is_answered(&self, id: ProcessId) -> bool {
+        self.entries.get(&id).is_none_or(|entry| entry.answered)
+    }
+
+    /// What is known of it.
+    pub(super) fn facts(&self, id: ProcessId) -> Option<&Arc<ProcessFacts>> {
+        self.entries.get(&id).map(|entry| &entry.facts)
+    }
+}

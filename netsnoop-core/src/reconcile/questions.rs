@@ -1,0 +1,149 @@
+//! What the sources should be asked: sockets grouped by namespace, one question a namespace at a time,
+//! so that all that gathers meanwhile shares one pass.
+
+use core::time::Duration;
+
+use ahash::RandomState;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use hashbrown::HashMap;
+
+use super::namespace_table::NamespaceId;
+use crate::five_tuple::FiveTuple;
+use crate::process::Process;
+use crate::time::Timestamp;
+
+/// Most sockets in one question.
+const BATCH_MAX: usize = 1024;
+/// An answer that takes longer was lost; the next question may go out.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Topologies are not asked for more often than this.
+const TOPOLOGY_PERIOD_MIN: Duration = Duration::from_millis(250);
+/// Topologies are asked for at least this often, to learn of namespaces that nothing was seen in.
+const TOPOLOGY_PERIOD_MAX: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    sockets: Vec<FiveTuple>,
+    /// The question that is out.
+    asked: Vec<FiveTuple>,
+    asked_at: Option<Timestamp>,
+}
+
+/// A question that is due.
+#[derive(Debug)]
+pub(super) enum Question {
+    Sockets(NamespaceId, Vec<FiveTuple>),
+    Process(Process),
+    Topology,
+}
+
+#[derive(Debug)]
+pub(super) struct Questions {
+    sockets: HashMap<NamespaceId, Waiting, RandomState>,
+    /// Namespaces with sockets waiting and no question out.
+    ready: VecDeque<NamespaceId>,
+    processes: VecDeque<Process>,
+    topology_wanted: bool,
+    topology_asked_at: Option<Timestamp>,
+    waiting: usize,
+    capacity: usize,
+    pub(super) dropped: u64,
+}
+
+impl Questions {
+    pub(super) fn new(hasher: RandomState, capacity: usize) -> Self {
+        Self {
+            sockets: HashMap::with_hasher(hasher),
+            ready: VecDeque::new(),
+            processes: VecDeque::new(),
+            topology_wanted: false,
+            topology_asked_at: None,
+            waiting: 0,
+            capacity,
+            dropped: 0,
+        }
+    }
+
+    /// Asks who holds a socket; `false` if too many are waiting.
+    pub(super) fn want_socket(&mut self, now: Timestamp, namespace: NamespaceId, socket: FiveTuple) -> bool {
+        if self.waiting >= self.capacity {
+            self.dropped += 1;
+            return false;
+        }
+        self.waiting += 1;
+        let waiting = self.sockets.entry(namespace).or_default();
+        waiting.sockets.push(socket);
+        let blocked = waiting.asked_at.is_some_and(|asked| now.since(asked) < ANSWER_TIMEOUT);
+        if !blocked && !self.ready.contains(&namespace) {
+            self.ready.push_back(namespace);
+        }
+        true
+    }
+
+    /// Takes the question that is out for `namespace`.
+    pub(super) fn outstanding(&mut self, namespace: NamespaceId) -> Vec<FiveTuple> {
+        self.sockets
+            .get_mut(&namespace)
+            .map(|waiting| core::mem::take(&mut waiting.asked))
+            .unwrap_or_default()
+    }
+
+    /// The answer to the question about `namespace` has come.
+    pub(super) fn answered(&mut self, namespace: NamespaceId) {
+        let Some(waiting) = self.sockets.get_mut(&namespace) else { return };
+        waiting.asked_at = None;
+        if waiting.sockets.is_empty() {
+            self.sockets.remove(&namespace);
+        } else if !self.ready.contains(&namespace) {
+            self.ready.push_back(namespace);
+        }
+    }
+
+    /// Asks for a process's facts; `false` if too many are waiting.
+    pub(super) fn want_process(&mut self, process: Process) -> bool {
+        let room = self.processes.len() < self.capacity;
+        if room {
+            self.processes.push_back(process);
+        } else {
+            self.dropped += 1;
+        }
+        room
+    }
+
+    /// Asks for the topology.
+    pub(super) const fn want_topology(&mut self) {
+        self.topology_wanted = true;
+    }
+
+    /// The next question that is due.
+    pub(super) fn poll(&mut self, now: Timestamp) -> Option<Question> {
+        if let Some(process) = self.processes.pop_front() {
+            return Some(Question::Process(process));
+        }
+        if self.topology_is_due(now) {
+            self.topology_wanted = false;
+            self.topology_asked_at = Some(now);
+            return Some(Question::Topology);
+        }
+        let namespace = self.ready.pop_front()?;
+        let waiting = self.sockets.get_mut(&namespace)?;
+        let batch = waiting.sockets.drain(..waiting.sockets.len().min(BATCH_MAX)).collect::<Vec<_>>();
+        waiting.asked_at = Some(now);
+        waiting.asked.clone_from(&batch);
+        self.waiting -= batch.len();
+        Some(Question::Sockets(namespace, batch))
+    }
+
+    fn topology_is_due(&self, now: Timestamp) -> bool {
+        let Some(asked) = self.topology_asked_at else { return true };
+        let age = now.since(asked);
+        age >= TOPOLOGY_PERIOD_MAX || (self.topology_wanted && age >= TOPOLOGY_PERIOD_MIN)
+    }
+
+    /// When a question that must wait becomes due.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        let period = if self.topology_wanted { TOPOLOGY_PERIOD_MIN } else { TOPOLOGY_PERIOD_MAX };
+        self.topology_asked_at.map(|asked| asked + period)
+    }
+}

@@ -1,0 +1,99 @@
+//! Turning a held connection into the record that is told.
+
+use alloc::sync::Arc;
+
+use super::Reconciler;
+use super::flow::{End, Flow};
+use super::flow_table::FlowId;
+use crate::attribution::{Attribution, Owner, Reason};
+use crate::connection::{ConnectionId, ConnectionRecord, EndRecord, RecordEvent, Role};
+use crate::process::ProcessFacts;
+use crate::time::Timestamp;
+
+impl Reconciler {
+    /// What is next to be told of a connection that was queued; queues it again if there is more.
+    pub(super) fn next_record(&mut self, now: Timestamp, id: FlowId) -> Option<ConnectionRecord> {
+        self.learn_service(id);
+        let finished = self.flows.get(id).is_some_and(|flow| self.is_finished(now, flow));
+        let flow = self.flows.get_mut(id)?;
+        flow.queued = false;
+        let event = match (flow.opened, flow.changed, finished) {
+            (false, ..) => RecordEvent::Open,
+            (true, _, true) => RecordEvent::Close,
+            (true, true, false) if !flow.closed => RecordEvent::Update,
+            _ => return None,
+        };
+        flow.changed = false;
+        flow.opened = true;
+        Self::default_client(flow);
+        match event {
+            RecordEvent::Open => self.ledger.connections_opened += 1,
+            RecordEvent::Update => {}
+            RecordEvent::Close => {
+                flow.closed = true;
+                self.ledger.connections_closed += 1;
+            }
+        }
+        let record = self.flows.get(id).map(|flow| self.render(now, id, flow, event));
+        self.review(now, id);
+        record
+    }
+
+    fn learn_service(&mut self, id: FlowId) {
+        let Some(flow) = self.flows.get(id) else { return };
+        let belongs = |end: &End| self.settings.services.find(flow.transport, end.endpoint).is_some();
+        let server = flow.both().into_iter().find(|(_, end)| belongs(end)).map(|(side, _)| side);
+        if let (Some(server), Some(flow)) = (server, self.flows.get_mut(id)) {
+            flow.learn_role(server.other(), Role::Service);
+        }
+    }
+
+    fn render(&self, now: Timestamp, id: FlowId, flow: &Flow, event: RecordEvent) -> ConnectionRecord {
+        let (client, server) = (flow.end(flow.client), flow.end(flow.client.other()));
+        let at = match event {
+            RecordEvent::Open => flow.first_seen,
+            RecordEvent::Update => flow.last_seen,
+            RecordEvent::Close => flow.ended_at.unwrap_or(now),
+        };
+        ConnectionRecord {
+            event,
+            at,
+            id: self.connection_id(id),
+            start: (!flow.preexisting).then_some(flow.first_seen),
+            state: flow.state,
+            role: flow.role,
+            rungs: flow.rungs,
+            duration: (!flow.preexisting).then(|| at.since(flow.first_seen)),
+            transport: flow.transport,
+            interface: flow.interface.as_ref().map(|(name, _)| name.clone()),
+            client: self.render_end(client),
+            server: self.render_end(server),
+            service: self.settings.services.find(flow.transport, server.endpoint).cloned(),
+            io: (event == RecordEvent::Close).then(|| flow.io()).flatten(),
+        }
+    }
+
+    fn render_end(&self, end: &End) -> EndRecord {
+        let mut attribution = end.attribution.clone();
+        if !self.settings.lookups && attribution.reason() == Some(Reason::Pending) {
+            attribution.owner = Owner::Unattributed(Reason::NotEnabled);
+        }
+        EndRecord {
+            endpoint: end.endpoint,
+            namespace: end.namespace,
+            facts: self.facts_of(&attribution),
+            attribution,
+        }
+    }
+
+    fn facts_of(&self, attribution: &Attribution) -> Option<Arc<ProcessFacts>> {
+        self.processes.facts(attribution.owning_process()?.id).cloned()
+    }
+
+    /// A different number for each connection, and other numbers in each run: an odd factor and an
+    /// offset are a bijection on 64 bits.
+    const fn connection_id(&self, id: FlowId) -> ConnectionId {
+        let [offset, factor, ..] = self.settings.seed;
+        ConnectionId(id.0.wrapping_mul(factor | 1).wrapping_add(offset))
+    }
+}

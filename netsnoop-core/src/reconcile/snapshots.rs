@@ -1,0 +1,257 @@
+//! What looks at socket tables tell: connections older than netsnoop, listeners, and the owners of ends
+//! that no event named.
+
+use core::time::Duration;
+
+use super::Reconciler;
+use super::flow::{Search, Side};
+use super::flow_table::FlowId;
+use super::listener_table::Listener;
+use super::matching::Sighting;
+use super::namespace_table::{NamespaceId, Place};
+use crate::attribution::{Attribution, Evidence, Reason, Rung};
+use crate::connection::{ConnectionState, Role};
+use crate::five_tuple::{FiveTuple, Transport};
+use crate::observation::{SnapshotScope, SocketSnapshot};
+use crate::socket::{SocketRow, TcpState};
+use crate::time::Timestamp;
+
+use alloc::vec::Vec;
+
+/// `/proc` tells start times to one tick of 10 ms.
+const START_TIME_GRAIN: Duration = Duration::from_millis(10);
+
+/// How strong what a rung's tables show is.
+const fn evidence_of(rung: Rung) -> Evidence {
+    match rung {
+        Rung::SockDiag => Evidence::SockDiag,
+        Rung::Proc => Evidence::Proc,
+        _ => Evidence::SocketIterator,
+    }
+}
+
+impl Reconciler {
+    pub(super) fn handle_snapshot(&mut self, now: Timestamp, snapshot: SocketSnapshot) {
+        let namespace = self.namespaces.resolve(snapshot.namespace);
+        for row in snapshot.sockets.iter().filter(|row| is_listener(row)) {
+            let listener =
+                Listener { local: row.tuple.local, cookie: row.cookie, holders: row.holders.clone() };
+            self.listeners.insert(namespace, row.tuple.transport, listener);
+        }
+        match &snapshot.scope {
+            SnapshotScope::Whole => {
+                for row in snapshot.sockets.iter().filter(|row| is_connected(row)) {
+                    self.learn_connected(now, namespace, row, &snapshot);
+                }
+            }
+            SnapshotScope::Wanted { missing } => {
+                self.answer_wanted(now, namespace, &snapshot);
+                for (tuple, reason) in missing {
+                    self.missing(now, namespace, *tuple, *reason);
+                }
+                self.questions.answered(namespace);
+            }
+        }
+    }
+
+    fn row_sighting(&self, namespace: NamespaceId, row: &SocketRow) -> Sighting {
+        let remote = self.namespaces.place_seen_from(namespace, row.tuple.remote.address);
+        Sighting {
+            tuple: row.tuple,
+            namespace: Some(namespace),
+            places: [Place::Local(namespace), remote],
+            cookie: row.cookie,
+            sock_address: 0,
+            isn: None,
+            begins: false,
+        }
+    }
+
+    /// A connected socket of a whole table: known already, or older than netsnoop.
+    fn learn_connected(
+        &mut self,
+        now: Timestamp,
+        namespace: NamespaceId,
+        row: &SocketRow,
+        snapshot: &SocketSnapshot,
+    ) {
+        let sighting = self.row_sighting(namespace, row);
+        let found = self
+            .locate(&sighting)
+            .filter(|(id, _)| self.flows.get(*id).is_some_and(|flow| !flow.state.is_end()));
+        let (id, side) = match found {
+            Some(found) => found,
+            None => {
+                let id = self.add_flow(now, row.tuple, snapshot.started);
+                if let Some(flow) = self.flows.get_mut(id) {
+                    flow.preexisting = true;
+                }
+                (id, Side::A)
+            }
+        };
+        self.set_place(id, side, Place::Local(namespace), true);
+        self.set_place(id, side.other(), sighting.places[1], false);
+        if let Some(flow) = self.flows.get_mut(id) {
+            if row.state != TcpState::SYN_SENT {
+                flow.advance(ConnectionState::Established, snapshot.started);
+            }
+            flow.end_mut(side).cookie = flow.end(side).cookie.or(row.cookie);
+        }
+        self.learn_role_from_listeners(id);
+        self.take_row(id, side, row, snapshot.rung);
+        self.review(now, id);
+    }
+
+    /// The end whose port somebody listens on is the server's.
+    pub(super) fn learn_role_from_listeners(&mut self, id: FlowId) {
+        let Some(flow) = self.flows.get(id) else { return };
+        let listens = |side: Side| {
+            let end = flow.end(side);
+            end.namespace_id()
+                .is_some_and(|namespace| self.listeners.listens(namespace, flow.transport, end.endpoint))
+        };
+        let client = match (listens(Side::A), listens(Side::B)) {
+            (true, false) => Side::B,
+            (false, true) => Side::A,
+            _ => return,
+        };
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.learn_role(client, Role::Listener);
+        }
+    }
+
+    /// Attributes an end by a row of its own socket.
+    fn take_row(&mut self, id: FlowId, side: Side, row: &SocketRow, rung: Rung) {
+        let Some(flow) = self.flows.get(id) else { return };
+        let is_client = flow.client == side && flow.role >= Role::Syn;
+        // A process that is younger than the SYN cannot have sent it: the port was used again since.
+        let newest_start = flow.first_seen + START_TIME_GRAIN;
+        let too_young = row.holders.iter().any(|holder| holder.id.started_at() > newest_start);
+        let attribution = if is_client && too_young {
+            Attribution::namespace(Reason::GoneBeforeLookup, row.uid)
+        } else if row.holders.is_empty() && !row.holders_complete {
+            Attribution::namespace(Reason::Permission, row.uid)
+        } else {
+            Attribution::holders(row.holders.clone(), evidence_of(rung), row.uid)
+        };
+        self.attribute(id, side, attribution, Some(rung));
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.end_mut(side).search = Search::Done;
+        }
+    }
+
+    /// Rows that were asked for: each asked end takes the best row there is for it.
+    fn answer_wanted(&mut self, now: Timestamp, namespace: NamespaceId, snapshot: &SocketSnapshot) {
+        let asked = self.questions.outstanding(namespace);
+        for tuple in asked {
+            let Some((id, side)) = self.searching(namespace, tuple) else { continue };
+            let best = best_rows(&snapshot.sockets, tuple);
+            match best.as_slice() {
+                [] => continue,
+                [row] if is_listener(row) || row.state == TcpState::NEW_SYN_RECV => {
+                    self.take_listener_rows(id, side, &best);
+                }
+                [row] => self.take_row(id, side, row, snapshot.rung),
+                _ if best.iter().all(|row| is_listener(row)) => self.take_listener_rows(id, side, &best),
+                rows => {
+                    let mut holders = Vec::new();
+                    rows.iter().for_each(|row| holders.extend_from_slice(&row.holders));
+                    let shared = Attribution::holders(holders, evidence_of(snapshot.rung), None);
+                    self.attribute(id, side, shared, Some(snapshot.rung));
+                }
+            }
+            if let Some(flow) = self.flows.get_mut(id) {
+                flow.end_mut(side).search = Search::Done;
+            }
+            self.learn_role_from_listeners(id);
+            self.review(now, id);
+        }
+    }
+
+    fn take_listener_rows(&mut self, id: FlowId, side: Side, rows: &[&SocketRow]) {
+        let mut holders = Vec::new();
+        rows.iter().for_each(|row| holders.extend_from_slice(&row.holders));
+        let known = rows.iter().all(|row| row.holders_complete || !row.holders.is_empty());
+        let uid = rows.first().and_then(|row| row.uid);
+        let attribution = if known {
+            Attribution::holders(holders, Evidence::Listener, uid)
+        } else {
+            Attribution::namespace(Reason::Permission, uid)
+        };
+        self.attribute(id, side, attribution, None);
+    }
+
+    /// The flow and side of an end of `tuple` that is being looked up.
+    fn searching(&self, namespace: NamespaceId, tuple: FiveTuple) -> Option<(FlowId, Side)> {
+        let mut candidates = self.flows.find(tuple);
+        candidates.sort_unstable_by_key(|(id, _)| core::cmp::Reverse(*id));
+        candidates.into_iter().find(|(id, side)| {
+            self.flows.get(*id).is_some_and(|flow| {
+                let end = flow.end(*side);
+                end.search == Search::Asked && end.namespace_id() == Some(namespace)
+            })
+        })
+    }
+
+    /// Ends the search for an end with an answer that names no row.
+    pub(super) fn settle_search(
+        &mut self,
+        now: Timestamp,
+        namespace: NamespaceId,
+        tuple: FiveTuple,
+        answer: Attribution,
+    ) {
+        let Some((id, side)) = self.searching(namespace, tuple) else { return };
+        self.attribute(id, side, answer, None);
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.end_mut(side).search = Search::Done;
+        }
+        self.review(now, id);
+    }
+
+    fn missing(&mut self, now: Timestamp, namespace: NamespaceId, tuple: FiveTuple, reason: Reason) {
+        let probe_age = self.settings.tcp_probe;
+        if let Some((id, _)) = self.searching(namespace, tuple)
+            && let Some(flow) = self.flows.get_mut(id)
+            && flow.opened
+            && reason == Reason::GoneBeforeLookup
+            && now.since(flow.first_seen) >= probe_age
+        {
+            // It was looked up because nothing was heard of it; its end was missed.
+            flow.advance(ConnectionState::Closed, now);
+        }
+        self.settle_search(now, namespace, tuple, Attribution::namespace(reason, None));
+    }
+}
+
+fn is_listener(row: &SocketRow) -> bool {
+    row.tuple.transport == Transport::Tcp && row.state == TcpState::LISTEN
+}
+
+fn is_connected(row: &SocketRow) -> bool {
+    let waits = matches!(row.state, TcpState::TIME_WAIT | TcpState::LISTEN | TcpState::NEW_SYN_RECV);
+    row.tuple.remote.port != 0 && row.tuple.local.port != 0 && !waits
+}
+
+/// The rows that fit `tuple` best: exact, else bound to its address, else bound to none
+/// (the order of the kernel's own lookup).
+fn best_rows(rows: &[SocketRow], tuple: FiveTuple) -> Vec<&SocketRow> {
+    let rank = |row: &SocketRow| {
+        let own = row.tuple.local;
+        if row.tuple.transport != tuple.transport || own.port != tuple.local.port {
+            return None;
+        }
+        let address = own.address == tuple.local.address || tuple.local.is_wildcard();
+        let peer = row.tuple.remote == tuple.remote;
+        let unconnected = row.tuple.remote.port == 0;
+        match (address, own.is_wildcard()) {
+            (true, _) if peer => Some(3),
+            (_, true) if peer => Some(2),
+            (true, _) if unconnected => Some(1),
+            (_, true) if unconnected => Some(0),
+            _ => None,
+        }
+    };
+    let best = rows.iter().filter_map(rank).max();
+    rows.iter().filter(|row| best.is_some() && rank(row) == best).collect()
+}
