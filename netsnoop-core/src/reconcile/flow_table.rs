@@ -1,7 +1,5 @@
 //! All connections that are held, found by their endpoints, bounded, each with at most one deadline.
 
-use core::hash::{BuildHasher, Hash};
-
 use ahash::RandomState;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -20,14 +18,12 @@ pub(super) struct FlowId(pub(super) u64);
 struct Posting {
     hash: u64,
     id: FlowId,
-    side: Side,
 }
 
 #[derive(Debug)]
 pub(super) struct FlowTable {
     flows: HashMap<FlowId, Flow, RandomState>,
-    /// Each end under (protocol, its port, the other endpoint): its own address is left out, because
-    /// an unconnected UDP socket has a wildcard there while its packets have not.
+    /// Each end under (protocol, its port, the other endpoint), see [`Self::key`].
     index: HashTable<Posting>,
     deadlines: BTreeSet<(Timestamp, FlowId)>,
     oldest_first: VecDeque<FlowId>,
@@ -114,28 +110,31 @@ impl FlowTable {
         self.flows.insert(id, flow);
     }
 
-    /// Connections one of whose ends, at the given side, may be `tuple.local` with `tuple.remote` opposite.
+    /// Connections that may be `tuple`'s, each with the side that is `tuple.local`.
     pub(super) fn find(&self, tuple: FiveTuple) -> Vec<(FlowId, Side)> {
         let mut found = Vec::new();
-        self.collect(tuple, false, &mut found);
+        self.collect(self.key(tuple), tuple, &mut found);
         if tuple.transport != Transport::Tcp {
             // The opposite end may be held as a wildcard; only its own posting finds it then.
-            self.collect(tuple.mirrored(), true, &mut found);
+            self.collect(self.key(tuple.mirrored()), tuple, &mut found);
+        }
+        if has_wildcard(tuple) {
+            self.collect(self.wildcard_key(tuple), tuple, &mut found);
         }
         found
     }
 
-    fn collect(&self, tuple: FiveTuple, mirrored: bool, found: &mut Vec<(FlowId, Side)>) {
-        let hash = self.hash(tuple.transport, tuple.local.port, tuple.remote);
+    fn collect(&self, hash: u64, tuple: FiveTuple, found: &mut Vec<(FlowId, Side)>) {
         for posting in self.index.iter_hash(hash) {
             let Some(flow) = self.flows.get(&posting.id) else { continue };
-            let side = if mirrored { posting.side.other() } else { posting.side };
-            let seen = flow.tuple(posting.side);
-            let fits = seen.transport == tuple.transport
-                && agrees(seen.local, tuple.local)
-                && agrees(seen.remote, tuple.remote);
-            if fits && !found.contains(&(posting.id, side)) {
-                found.push((posting.id, side));
+            for side in [Side::A, Side::B] {
+                let seen = flow.tuple(side);
+                let fits = seen.transport == tuple.transport
+                    && agrees(seen.local, tuple.local)
+                    && agrees(seen.remote, tuple.remote);
+                if fits && !found.contains(&(posting.id, side)) {
+                    found.push((posting.id, side));
+                }
             }
         }
     }
@@ -171,29 +170,41 @@ impl FlowTable {
     }
 
     fn post(&mut self, id: FlowId, flow: &Flow) {
-        for side in [Side::A, Side::B] {
-            let tuple = flow.tuple(side);
-            let hash = self.hash(tuple.transport, tuple.local.port, tuple.remote);
-            self.index.insert_unique(hash, Posting { hash, id, side }, |posting| posting.hash);
+        for hash in self.keys(flow) {
+            self.index.insert_unique(hash, Posting { hash, id }, |posting| posting.hash);
         }
     }
 
     fn unpost(&mut self, id: FlowId, flow: &Flow) {
-        for side in [Side::A, Side::B] {
-            let tuple = flow.tuple(side);
-            let hash = self.hash(tuple.transport, tuple.local.port, tuple.remote);
-            if let Ok(entry) = self.index.find_entry(hash, |posting| posting.id == id && posting.side == side)
+        for hash in self.keys(flow) {
+            if let Ok(entry) = self.index.find_entry(hash, |posting| posting.id == id && posting.hash == hash)
             {
                 entry.remove();
             }
         }
     }
 
-    fn hash(&self, transport: Transport, port: u16, opposite: Endpoint) -> u64 {
-        let mut state = self.hasher.build_hasher();
-        (transport, port, opposite).hash(&mut state);
-        core::hash::Hasher::finish(&state)
+    fn keys(&self, flow: &Flow) -> impl Iterator<Item = u64> + use<> {
+        let tuple = flow.tuple(Side::A);
+        let wildcard = has_wildcard(tuple).then(|| self.wildcard_key(tuple));
+        [self.key(tuple), self.key(tuple.mirrored())].into_iter().chain(wildcard)
     }
+
+    /// The end's own address is left out: an unconnected UDP socket has a wildcard there while its
+    /// packets have not.
+    fn key(&self, tuple: FiveTuple) -> u64 {
+        self.hasher.hash_one((tuple.transport, tuple.local.port, tuple.remote))
+    }
+
+    /// Two unconnected sockets that talk to each other have only their ports in common.
+    fn wildcard_key(&self, tuple: FiveTuple) -> u64 {
+        let (one, other) = (tuple.local.port, tuple.remote.port);
+        self.hasher.hash_one((tuple.transport, one.min(other), one.max(other)))
+    }
+}
+
+fn has_wildcard(tuple: FiveTuple) -> bool {
+    tuple.local.is_wildcard() || tuple.remote.is_wildcard()
 }
 
 /// Whether two sightings of an endpoint may be of the same one: a wildcard fits any address.

@@ -9,7 +9,7 @@ use super::namespace_table::Place;
 use crate::attribution::{Attribution, Evidence, Owner, Reason};
 use crate::connection::{ConnectionState, Role};
 use crate::five_tuple::Transport;
-use crate::process::Process;
+use crate::process::{Process, ProcessFacts};
 use crate::time::Timestamp;
 
 use alloc::vec::Vec;
@@ -51,7 +51,8 @@ impl Reconciler {
         if due {
             self.enqueue(id);
         }
-        let deadline = self.flows.get(id).map(|flow| self.deadline(now, flow));
+        // One that waits to be told is looked at again when it has been.
+        let deadline = self.flows.get(id).filter(|flow| !flow.queued).map(|flow| self.deadline(now, flow));
         self.flows.set_deadline(id, deadline);
     }
 
@@ -93,8 +94,9 @@ impl Reconciler {
         }
         for process in processes {
             if self.processes.note(&process) && !self.questions.want_process(process) {
-                self.processes.answer(process.id, crate::process::ProcessFacts::default());
+                self.processes.answer(process.id, ProcessFacts::default());
             }
+            self.processes.wait_for(process.id, id);
         }
     }
 
@@ -126,7 +128,9 @@ impl Reconciler {
         self.draining
             || now >= flow.first_seen + self.settings.settle && !flow.preexisting
             || now >= flow.lookup_at + self.settings.settle
-            || flow.both().into_iter().all(|(side, end)| self.is_final(flow, side, end))
+            // A line that says how the handshake went is worth a round trip's wait.
+            || flow.state != ConnectionState::Connecting
+                && flow.both().into_iter().all(|(side, end)| self.is_final(flow, side, end))
     }
 
     fn is_final(&self, flow: &Flow, side: Side, end: &End) -> bool {

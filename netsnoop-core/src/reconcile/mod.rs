@@ -83,7 +83,11 @@ impl Reconciler {
             Observation::Packet(sighting) => self.handle_packet(now, &sighting),
             Observation::Kernel(event) => self.handle_kernel_event(now, event),
             Observation::Sockets(snapshot) => self.handle_snapshot(now, snapshot),
-            Observation::Process(id, facts) => self.processes.answer(id, facts),
+            Observation::Process(id, facts) => {
+                for flow in self.processes.answer(id, facts) {
+                    self.review(now, flow);
+                }
+            }
             Observation::Topology(topology) => self.namespaces.replace(topology),
         }
     }

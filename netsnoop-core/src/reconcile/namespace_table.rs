@@ -211,9 +211,11 @@ impl NamespaceTable {
     }
 
     /// Whether a socket at `here` in one namespace can be the other end of one at `there` in another.
+    /// A wildcard address says nothing against it.
     pub(super) fn can_meet(&self, here: (NamespaceId, IpAddr), there: (NamespaceId, IpAddr)) -> bool {
-        let local_only = is_local_everywhere(here.1) || is_local_everywhere(there.1);
-        here.0 == there.0 || !(local_only || self.owns(here.0, there.1) || self.owns(there.0, here.1))
+        let stays = |id, address: IpAddr| !address.is_unspecified() && self.owns(id, address);
+        let local_only = here.1.is_loopback() || there.1.is_loopback();
+        here.0 == there.0 || !(local_only || stays(here.0, there.1) || stays(there.0, here.1))
     }
 }
 

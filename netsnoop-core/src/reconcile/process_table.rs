@@ -3,9 +3,14 @@
 use ahash::RandomState;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use hashbrown::HashMap;
 
+use super::flow_table::FlowId;
 use crate::process::{Comm, Process, ProcessFacts, ProcessId};
+
+/// Most connections that wait for one process's facts.
+const WAITING_MAX: usize = 64;
 
 #[derive(Debug)]
 struct Entry {
@@ -14,6 +19,8 @@ struct Entry {
     facts: Arc<ProcessFacts>,
     answered: bool,
     ended: bool,
+    /// Connections that are told of once the facts are there.
+    waiting: Vec<FlowId>,
 }
 
 /// A bounded table; the processes seen first go first.
@@ -53,18 +60,32 @@ impl ProcessTable {
         self.oldest_first.push_back(id);
         self.entries
             .entry(id)
-            .insert(Entry { name, facts: Arc::default(), answered: false, ended: false })
+            .insert(Entry { name, facts: Arc::default(), answered: false, ended: false, waiting: Vec::new() })
             .into_mut()
     }
 
-    /// Takes what a lookup found. What an exec event told stays where the lookup came too late.
-    pub(super) fn answer(&mut self, id: ProcessId, mut facts: ProcessFacts) {
-        let Some(entry) = self.entries.get_mut(&id) else { return };
+    /// Takes what a lookup found, and hands out who waited for it. What an exec event told stays where
+    /// the lookup came too late.
+    pub(super) fn answer(&mut self, id: ProcessId, mut facts: ProcessFacts) -> Vec<FlowId> {
+        let Some(entry) = self.entries.get_mut(&id) else { return Vec::new() };
         if facts.executable.is_none() {
             facts.executable.clone_from(&entry.facts.executable);
         }
         entry.facts = Arc::new(facts);
         entry.answered = true;
+        core::mem::take(&mut entry.waiting)
+    }
+
+    /// Has `flow` handed out when the facts of `id` arrive, unless they are there or too many wait:
+    /// those are told of when they have settled anyway.
+    pub(super) fn wait_for(&mut self, id: ProcessId, flow: FlowId) {
+        if let Some(entry) = self.entries.get_mut(&id)
+            && !entry.answered
+            && entry.waiting.len() < WAITING_MAX
+            && entry.waiting.last() != Some(&flow)
+        {
+            entry.waiting.push(flow);
+        }
     }
 
     /// The process runs a new program. Its container stays the same.

@@ -92,9 +92,6 @@ impl Reconciler {
         self.set_place(id, side, Place::Local(namespace), true);
         self.set_place(id, side.other(), sighting.places[1], false);
         if let Some(flow) = self.flows.get_mut(id) {
-            if row.state != TcpState::SYN_SENT {
-                flow.advance(ConnectionState::Established, snapshot.started);
-            }
             flow.end_mut(side).cookie = flow.end(side).cookie.or(row.cookie);
         }
         self.learn_role_from_listeners(id);
@@ -137,6 +134,9 @@ impl Reconciler {
         self.attribute(id, side, attribution, Some(rung));
         if let Some(flow) = self.flows.get_mut(id) {
             flow.end_mut(side).search = Search::Done;
+            if !matches!(row.state, TcpState::SYN_SENT | TcpState::SYN_RECV | TcpState::CLOSE) {
+                flow.advance(ConnectionState::Established, flow.last_seen);
+            }
         }
     }
 

@@ -1,0 +1,160 @@
+//! Kernel events: who connects, accepts, sends; one record whatever the order and however many sources.
+
+use super::*;
+
+const CLIENT: &str = "198.18.1.10:40000";
+const SERVER: &str = "198.18.1.13:6379";
+
+fn client() -> Socket {
+    Socket::new(WEB, tcp(CLIENT, SERVER), 100)
+}
+
+fn server() -> Socket {
+    Socket::new(DB, tcp(SERVER, CLIENT), 200)
+}
+
+#[test]
+fn a_connection_between_two_pods_is_one_record_with_both_owners_and_its_bytes() {
+    let mut world = World::new(ALL_HOOKS);
+    world.see(10, client().event(10, Act::Connect, Some(7)));
+    world.see(10, packet(10, WEB_VETH, client().tuple, syn(5)));
+    world.see(10, packet(10, DB_VETH, client().tuple, syn(5)));
+    world.see(11, server().event(11, Act::Established { by_client: false }, None));
+    world.see(11, packet(11, DB_VETH, server().tuple, syn_ack(5)));
+    world.see(11, client().event(11, Act::Established { by_client: true }, None));
+    assert_eq!(world.events(), [], "the accept is still awaited");
+    world.see(12, server().event(12, Act::Accept, Some(8)));
+    assert_eq!(world.events(), [RecordEvent::Open]);
+    let open = world.last();
+    assert_eq!((pid_of(&open.client), pid_of(&open.server)), (Some(7), Some(8)));
+    assert_eq!(open.client.attribution.evidence, Some(Evidence::KernelEvent));
+    assert_eq!(open.interface.as_deref(), Some("veth-web"), "the one nearest to the client");
+    assert_eq!(open.client.namespace, Some(WEB));
+
+    world.see(20, client().closed(20, TcpState::FIN_WAIT2, 0, (16, 2)));
+    world.see(20, server().closed(20, TcpState::LAST_ACK, 0, (2, 16)));
+    assert_eq!(world.events(), [RecordEvent::Open, RecordEvent::Close]);
+    assert_eq!(world.last().state.name(), "closed");
+    assert_eq!(world.last().io.map(|io| (io.sent_bytes, io.received_bytes)), Some((16, 2)));
+    assert_eq!(world.last().duration, Some(Duration::from_millis(10)));
+    world.wait_until(60_000);
+    assert_eq!(world.reconciler.connections_held(), 0);
+    assert_eq!(world.reconciler.ledger().ends_attributed, 2);
+}
+
+#[test]
+fn the_same_loopback_five_tuple_in_two_pods_is_two_connections() {
+    let mut world = World::new(ALL_HOOKS);
+    let tuple = tcp("127.0.0.1:40000", "127.0.0.1:6379");
+    for (namespace, base, pids) in [(WEB, 100, [7, 8]), (DB, 300, [9, 10])] {
+        let client = Socket::new(namespace, tuple, base);
+        let server = Socket::new(namespace, tuple.mirrored(), base + 1);
+        world.see(10, client.event(10, Act::Connect, Some(pids[0])));
+        world.see(10, server.event(10, Act::Established { by_client: false }, None));
+        world.see(10, server.event(10, Act::Accept, Some(pids[1])));
+    }
+    let owners: Vec<_> =
+        world.opens().iter().map(|open| (pid_of(&open.client), pid_of(&open.server))).collect();
+    assert_eq!(owners, [(Some(7), Some(8)), (Some(9), Some(10))]);
+}
+
+#[test]
+fn a_port_that_another_process_uses_again_at_once_is_a_new_connection() {
+    let mut world = World::new(ALL_HOOKS);
+    let second = Socket { cookie: 101, ..client() };
+    world.see(10, client().event(10, Act::Connect, Some(7)));
+    world.see(10, packet(10, WEB_VETH, client().tuple, syn(5)));
+    world.see(11, client().closed(11, TcpState::SYN_SENT, 111, (0, 0)));
+    world.see(12, packet(12, WEB_VETH, client().tuple, syn(6)));
+    world.see(12, second.event(12, Act::Connect, Some(8)));
+    world.wait_until(300);
+    let owners: Vec<_> = world.opens().iter().map(|open| pid_of(&open.client)).collect();
+    assert_eq!(owners, [Some(7), Some(8)]);
+}
+
+#[test]
+fn a_refused_connection_has_its_client_and_says_that_nothing_listens() {
+    let mut world = World::new(ALL_HOOKS);
+    world.see(10, client().event(10, Act::Connect, Some(7)));
+    world.see(10, client().closed(10, TcpState::SYN_SENT, 111, (0, 0)));
+    assert_eq!(world.events(), [RecordEvent::Open, RecordEvent::Close]);
+    assert_eq!(world.last().state.name(), "refused");
+    assert_eq!(world.last().server.attribution.reason(), Some(Reason::ClosedPort));
+    assert_eq!(world.sockets_asked(), []);
+}
+
+#[test]
+fn a_connection_nobody_accepts_belongs_to_who_listens() {
+    let mut world = World::new(ALL_HOOKS);
+    let listener = Socket::new(DB, tcp("0.0.0.0:6379", "0.0.0.0:0"), 1);
+    world.see(1, listener.event(1, Act::Listen, Some(8)));
+    world.see(10, client().event(10, Act::Connect, Some(7)));
+    world.see(10, server().event(10, Act::Established { by_client: false }, None));
+    world.wait_until(200);
+    assert_eq!(pid_of(&world.last().server), Some(8));
+    assert_eq!(world.last().server.attribution.evidence, Some(Evidence::Listener));
+    // The worker that accepts it in the end is the owner; that contradicts what was told.
+    world.see(300, server().event(300, Act::Accept, Some(9)));
+    assert_eq!(world.events(), [RecordEvent::Open, RecordEvent::Update]);
+    assert_eq!(pid_of(&world.last().server), Some(9));
+    assert_eq!(world.reconciler.ledger().conflicts, 1);
+    // A later user of the same socket is not.
+    world.see(301, server().event(301, Act::FirstSend, Some(10)));
+    assert_eq!(world.events().len(), 2);
+}
+
+#[test]
+fn a_listener_whose_process_has_ended_is_looked_up_instead() {
+    let mut world = World::new(ALL_HOOKS);
+    let listener = Socket::new(DB, tcp("0.0.0.0:6379", "0.0.0.0:0"), 1);
+    world.see(1, listener.event(1, Act::Listen, Some(8)));
+    let exit =
+        KernelEvent { at: at(2), rung: Rung::TpBtf, act: Act::Exit, process: Some(process(8)), socket: None };
+    world.see(2, Observation::Kernel(exit));
+    world.see(10, client().event(10, Act::Connect, Some(7)));
+    world.see(10, server().event(10, Act::Established { by_client: false }, None));
+    world.wait_until(50);
+    assert_eq!(world.sockets_asked(), [(DB, server().tuple)]);
+}
+
+#[test]
+fn datagrams_of_an_unconnected_socket_and_their_packets_are_one_flow() {
+    let mut world = World::new(ALL_HOOKS);
+    let wildcard = Socket::new(WEB, udp("0.0.0.0:5000", "198.18.1.13:53"), 100);
+    let packets = udp("198.18.1.10:5000", "198.18.1.13:53");
+    let answering = Socket::new(DB, udp("0.0.0.0:53", "198.18.1.10:5000"), 200);
+    let datagram = PacketContent::Udp { payload_length: 30 };
+    let mut orders = vec![
+        wildcard.event(10, Act::FirstSend, Some(7)),
+        packet(10, WEB_VETH, packets, datagram),
+        answering.event(10, Act::FirstReceive, Some(8)),
+    ];
+    for _ in 0..orders.len() {
+        orders.rotate_left(1);
+        let mut world_of_order = World::new(ALL_HOOKS);
+        orders.iter().for_each(|observation| world_of_order.see(10, observation.clone()));
+        world_of_order.wait_until(200);
+        let opens = world_of_order.opens();
+        assert_eq!(opens.len(), 1, "{opens:#?}");
+        assert_eq!((pid_of(&opens[0].client), pid_of(&opens[0].server)), (Some(7), Some(8)));
+        assert_eq!(opens[0].client.endpoint, packets.local);
+        assert_eq!(opens[0].server.endpoint, packets.remote);
+    }
+    world.see(10, orders.remove(0));
+    world.wait_until(100_000);
+    assert_eq!(world.last().event, RecordEvent::Close, "silence ends a flow");
+}
+
+#[test]
+fn an_inode_given_to_a_new_namespace_does_not_join_it_to_the_old_one() {
+    let reused = NamespaceKey { inode: WEB.inode, cookie: NonZeroU64::new(99) };
+    let mut world = World::new(ALL_HOOKS);
+    let tuple = tcp("127.0.0.1:40000", "127.0.0.1:6379");
+    world.see(10, Socket::new(WEB, tuple, 100).event(10, Act::Connect, Some(7)));
+    world.see(11, Socket::new(reused, tuple.mirrored(), 200).event(11, Act::Accept, Some(8)));
+    world.wait_until(300);
+    assert_eq!(world.opens().len(), 2);
+    assert!(
+        world.opens().iter().all(|open| pid_of(&open.client).is_none() || pid_of(&open.server).is_none())
+    );
+}

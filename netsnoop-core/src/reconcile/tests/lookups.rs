@@ -1,0 +1,116 @@
+//! Socket tables: the way without kernel events, and connections older than netsnoop.
+
+use super::*;
+
+fn client() -> FiveTuple {
+    tcp("198.18.1.10:40000", "198.18.1.13:6379")
+}
+
+fn proc_only() -> World {
+    World::new(Hooks::default())
+}
+
+#[test]
+fn a_syn_asks_in_both_namespaces_and_the_answers_open_the_connection() {
+    let mut world = proc_only();
+    world.see(1, packet(1, WEB_VETH, client(), syn(5)));
+    let mut asked = world.sockets_asked();
+    asked.sort();
+    assert_eq!(asked, [(WEB, client()), (DB, client().mirrored())]);
+    world.see(2, found(WEB, vec![row(client(), TcpState::SYN_SENT, &[7])]));
+    assert_eq!(world.events(), []);
+    world.see(2, found(DB, vec![row(tcp("0.0.0.0:6379", "0.0.0.0:0"), TcpState::LISTEN, &[8, 9])]));
+    world.see(2, packet(2, DB_VETH, client().mirrored(), syn_ack(5)));
+    assert_eq!(world.events(), [RecordEvent::Open]);
+    let open = world.last();
+    assert_eq!(pid_of(&open.client), Some(7));
+    assert_eq!(open.client.attribution.evidence, Some(Evidence::SockDiag));
+    assert!(matches!(&open.server.attribution.owner, Owner::Shared(holders) if holders.len() == 2));
+    assert_eq!(open.server.attribution.evidence, Some(Evidence::Listener));
+}
+
+#[test]
+fn what_was_not_found_says_why() {
+    let mut world = proc_only();
+    world.see(1, packet(1, UPLINK, tcp("198.18.1.10:40000", "203.0.113.9:443"), syn(5)));
+    let missing = vec![(tcp("198.18.1.10:40000", "203.0.113.9:443"), Reason::GoneBeforeLookup)];
+    world.see(2, snapshot(WEB, Rung::SockDiag, SnapshotScope::Wanted { missing }, vec![]));
+    world.wait_until(150);
+    assert_eq!(world.last().client.attribution.reason(), Some(Reason::GoneBeforeLookup));
+    assert_eq!(world.last().client.attribution.level().name(), "namespace");
+    assert_eq!(world.last().server.attribution.reason(), Some(Reason::Remote));
+}
+
+#[test]
+fn a_process_younger_than_the_syn_did_not_send_it() {
+    let mut world = proc_only();
+    world.see(1, packet(1, UPLINK, tcp("198.18.1.10:40000", "203.0.113.9:443"), syn(5)));
+    let mut young = row(tcp("198.18.1.10:40000", "203.0.113.9:443"), TcpState::ESTABLISHED, &[7]);
+    young.holders[0].id = ProcessId::from_boot_nanos(7, at(500).as_nanos());
+    world.see(600, found(WEB, vec![young]));
+    assert_eq!(pid_of(&world.last().client), None);
+    assert_eq!(world.last().client.attribution.reason(), Some(Reason::GoneBeforeLookup));
+}
+
+#[test]
+fn holders_that_could_not_be_read_are_a_matter_of_permission() {
+    let mut world = proc_only();
+    world.see(1, packet(1, UPLINK, tcp("198.18.1.10:40000", "203.0.113.9:443"), syn(5)));
+    let mut unread = row(tcp("198.18.1.10:40000", "203.0.113.9:443"), TcpState::ESTABLISHED, &[]);
+    unread.holders_complete = false;
+    world.see(2, found(WEB, vec![unread]));
+    assert_eq!(world.last().client.attribution.reason(), Some(Reason::Permission));
+    assert_eq!(world.last().client.attribution.socket_uid, Some(10_001));
+}
+
+#[test]
+fn questions_of_one_namespace_wait_for_its_answer_and_then_go_out_together() {
+    let mut world = proc_only();
+    let tuple = |port: u32| tcp(&alloc::format!("198.18.1.10:{port}"), "203.0.113.9:443");
+    for port in 40_000..40_010 {
+        world.see(1, packet(1, UPLINK, tuple(port), syn(port)));
+    }
+    assert_eq!(world.sockets_asked().len(), 1);
+    world.see(2, found(WEB, vec![row(tuple(40_000), TcpState::ESTABLISHED, &[7])]));
+    assert_eq!(world.sockets_asked().len(), 9);
+}
+
+#[test]
+fn connections_older_than_netsnoop_are_one_record_with_both_owners_and_no_start() {
+    let mut world = proc_only();
+    let whole = |namespace, rows| snapshot(namespace, Rung::Iterator, SnapshotScope::Whole, rows);
+    let listening = row(tcp("0.0.0.0:6379", "0.0.0.0:0"), TcpState::LISTEN, &[8]);
+    world.see(1, whole(WEB, vec![row(client(), TcpState::ESTABLISHED, &[7])]));
+    world.see(1, whole(DB, vec![listening, row(client().mirrored(), TcpState::ESTABLISHED, &[8])]));
+    assert_eq!(world.events(), [RecordEvent::Open]);
+    let open = world.last();
+    assert!(open.start.is_none() && open.duration.is_none());
+    assert_eq!(open.role.name(), "listener");
+    assert_eq!((pid_of(&open.client), pid_of(&open.server)), (Some(7), Some(8)));
+}
+
+#[test]
+fn a_connection_nothing_is_heard_of_is_probed_and_closed_when_it_is_gone() {
+    let mut world = proc_only();
+    let tuple = tcp("198.18.1.10:40000", "203.0.113.9:443");
+    world.see(1, packet(1, UPLINK, tuple, syn(5)));
+    world.see(2, found(WEB, vec![row(tuple, TcpState::ESTABLISHED, &[7])]));
+    world.see(3, packet(3, UPLINK, tuple.mirrored(), syn_ack(5)));
+    world.sockets_asked();
+    world.wait_until(400_000);
+    assert_eq!(world.sockets_asked(), [(WEB, tuple)]);
+    let missing = vec![(tuple, Reason::GoneBeforeLookup)];
+    world.see(400_001, snapshot(WEB, Rung::SockDiag, SnapshotScope::Wanted { missing }, vec![]));
+    world.wait_until(400_500);
+    assert_eq!(world.last().event, RecordEvent::Close);
+    assert_eq!(pid_of(&world.last().client), Some(7), "what was known stays known");
+}
+
+#[test]
+fn a_hook_that_misses_a_connection_is_made_up_for_by_a_lookup() {
+    let mut world = World::new(ALL_HOOKS);
+    world.see(1, packet(1, UPLINK, tcp("198.18.1.10:40000", "203.0.113.9:443"), syn(5)));
+    assert_eq!(world.sockets_asked(), [], "the event may still come");
+    world.wait_until(60);
+    assert_eq!(world.sockets_asked().len(), 1);
+}

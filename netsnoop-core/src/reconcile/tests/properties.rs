@@ -1,0 +1,138 @@
+//! Whatever arrives in whatever order: nothing panics, the books balance, tables stay bounded, each
+//! connection opens once and closes at most once, and shuffling one connection's evidence changes nothing.
+
+use super::*;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+fn any_endpoint() -> impl Strategy<Value = Endpoint> {
+    let addresses =
+        ["127.0.0.1", "198.18.0.1", "198.18.1.10", "198.18.1.13", "203.0.113.5", "0.0.0.0", "::1"];
+    (prop::sample::select(addresses.to_vec()), 0u16..4)
+        .prop_map(|(address, port)| Endpoint::new(address.parse().unwrap(), port))
+}
+
+fn any_tuple() -> impl Strategy<Value = FiveTuple> {
+    let transports = vec![Transport::Tcp, Transport::Udp];
+    (prop::sample::select(transports), any_endpoint(), any_endpoint())
+        .prop_map(|(transport, local, remote)| FiveTuple { transport, local, remote })
+}
+
+fn any_namespace() -> impl Strategy<Value = NamespaceKey> {
+    (0u32..5, prop::option::of(1u64..5)).prop_map(|(inode, cookie)| NamespaceKey {
+        inode: NODE.inode + inode,
+        cookie: cookie.and_then(NonZeroU64::new),
+    })
+}
+
+fn any_act() -> impl Strategy<Value = Act> {
+    let close = (0u8..14, 0u16..120).prop_map(|(from, error)| {
+        Act::Closed(SocketClose { from: TcpState(from), error, sent_bytes: 1, received_bytes: 2 })
+    });
+    prop_oneof![
+        Just(Act::Connect),
+        Just(Act::Accept),
+        Just(Act::Listen),
+        Just(Act::FirstSend),
+        Just(Act::FirstReceive),
+        any::<bool>().prop_map(|by_client| Act::Established { by_client }),
+        Just(Act::Exec { executable: Some("/bin/true".into()) }),
+        Just(Act::Exit),
+        close,
+    ]
+}
+
+fn any_observation() -> impl Strategy<Value = Observation> {
+    let event = (any_namespace(), any_tuple(), 0u64..4, any_act(), prop::option::of(1u32..4)).prop_map(
+        |(namespace, tuple, cookie, act, pid)| Socket::new(namespace, tuple, cookie).event(1, act, pid),
+    );
+    let packet = (0u32..15, any_tuple(), any::<u8>(), 0u32..3)
+        .prop_map(|(interface, tuple, flags, isn)| packet(1, interface, tuple, segment(flags, isn, isn)));
+    let datagram = (0u32..15, any_tuple()).prop_map(|(interface, tuple)| {
+        let unreachable = tuple.local.port == 0;
+        let content =
+            if unreachable { PacketContent::Unreachable } else { PacketContent::Udp { payload_length: 1 } };
+        super::packet(1, interface, tuple, content)
+    });
+    let rows = prop::collection::vec((any_tuple(), 0u8..14, prop::collection::vec(1u32..4, 0..3)), 0..4);
+    let sockets = (any_namespace(), rows, any::<bool>()).prop_map(|(namespace, rows, whole)| {
+        let scope = if whole { SnapshotScope::Whole } else { SnapshotScope::Wanted { missing: vec![] } };
+        let rows =
+            rows.into_iter().map(|(tuple, state, holders)| row(tuple, TcpState(state), &holders)).collect();
+        snapshot(namespace, Rung::Proc, scope, rows)
+    });
+    prop_oneof![4 => event, 4 => packet, 1 => datagram, 1 => sockets, 1 => Just(Observation::Topology(topology()))]
+}
+
+proptest! {
+    #[test]
+    fn anything_in_any_order_keeps_the_books_balanced_and_the_tables_bounded(
+        steps in prop::collection::vec((any_observation(), 0u64..200), 0..80),
+        hooked in any::<bool>(),
+    ) {
+        let hooks = if hooked { ALL_HOOKS } else { Hooks::default() };
+        let mut world = World::with(Settings { hooks, lookups: true, connections_max: 8, ..Settings::default() });
+        let mut millis = 1;
+        for (observation, pause) in steps {
+            millis += pause;
+            world.wait_until(millis);
+            world.see(millis, observation);
+            prop_assert!(world.reconciler.connections_held() <= 8);
+        }
+        world.reconciler.drain(at(millis));
+        world.collect(millis);
+        let mut lives: BTreeMap<_, Vec<RecordEvent>> = BTreeMap::new();
+        for record in &world.told {
+            lives.entry(record.id).or_default().push(record.event);
+        }
+        for life in lives.values() {
+            prop_assert_eq!(life[0], RecordEvent::Open);
+            prop_assert!(life[1..].iter().all(|event| *event != RecordEvent::Open));
+            let closes = life.iter().filter(|event| **event == RecordEvent::Close).count();
+            prop_assert!(closes == 0 || closes == 1 && life.last() == Some(&RecordEvent::Close));
+        }
+        let ledger = world.reconciler.ledger();
+        prop_assert_eq!(ledger.connections_opened, lives.len() as u64);
+    }
+
+    #[test]
+    fn the_order_in_which_sources_report_within_the_settling_time_does_not_matter(
+        order in Just((0usize..6).collect::<Vec<_>>()).prop_shuffle(),
+    ) {
+        let client = Socket { isn: Some(5), ..Socket::new(WEB, tcp("198.18.1.10:40000", "198.18.1.13:6379"), 100) };
+        let server = Socket { isn: Some(5), ..Socket::new(DB, client.tuple.mirrored(), 200) };
+        let observations = [
+            client.event(1, Act::Connect, Some(7)),
+            packet(1, WEB_VETH, client.tuple, syn(5)),
+            packet(1, DB_VETH, client.tuple.mirrored(), syn_ack(5)),
+            server.event(1, Act::Established { by_client: false }, None),
+            server.event(1, Act::Accept, Some(8)),
+            client.event(1, Act::Established { by_client: true }, None),
+        ];
+        let mut world = World::new(ALL_HOOKS);
+        for index in order {
+            world.see(1, observations[index].clone());
+        }
+        world.wait_until(500);
+        prop_assert_eq!(world.opens().len(), 1);
+        let last = world.last();
+        prop_assert_eq!((pid_of(&last.client), pid_of(&last.server)), (Some(7), Some(8)));
+        prop_assert_eq!(last.state.name(), "established");
+        prop_assert_eq!(last.role.name(), "syscall");
+    }
+
+    #[test]
+    fn rival_holders_never_give_a_single_owner(holders in prop::collection::vec(1u32..5, 0..6)) {
+        let mut world = World::new(Hooks::default());
+        let tuple = tcp("198.18.1.10:40000", "203.0.113.9:443");
+        world.see(1, packet(1, UPLINK, tuple, syn(5)));
+        world.see(2, found(WEB, vec![row(tuple, TcpState::ESTABLISHED, &holders)]));
+        let distinct = holders.iter().collect::<std::collections::BTreeSet<_>>().len();
+        match &world.last().client.attribution.owner {
+            Owner::Process(_) => prop_assert_eq!(distinct, 1),
+            Owner::Shared(shared) => prop_assert!(distinct > 1 && shared.len() == distinct),
+            Owner::Unattributed(reason) => prop_assert!(distinct == 0 && *reason == Reason::Orphaned),
+            Owner::Kernel => prop_assert!(false),
+        }
+    }
+}
