@@ -103,6 +103,17 @@ pub enum Evidence {
 }
 
 impl Evidence {
+    /// All kinds, weakest first. Two of them share one name.
+    pub const ALL: [Self; 7] = [
+        Self::Namespace,
+        Self::Listener,
+        Self::Proc,
+        Self::SockDiag,
+        Self::SocketIterator,
+        Self::KernelFirstUse,
+        Self::KernelEvent,
+    ];
+
     /// The name in records and metrics.
     pub const fn name(self) -> &'static str {
         match self {
@@ -202,6 +213,9 @@ pub enum Level {
 }
 
 impl Level {
+    /// All levels.
+    pub const ALL: [Self; 5] = [Self::Process, Self::Shared, Self::Kernel, Self::Namespace, Self::None];
+
     /// The name in records and metrics.
     pub const fn name(self) -> &'static str {
         match self {

@@ -26,6 +26,9 @@ pub enum RecordEvent {
 }
 
 impl RecordEvent {
+    /// All events.
+    pub const ALL: [Self; 3] = [Self::Open, Self::Update, Self::Close];
+
     /// The name in records.
     pub const fn name(self) -> &'static str {
         match self {
@@ -54,6 +57,10 @@ pub enum ConnectionState {
 }
 
 impl ConnectionState {
+    /// All states.
+    pub const ALL: [Self; 6] =
+        [Self::Connecting, Self::Established, Self::Closed, Self::Reset, Self::Refused, Self::Timeout];
+
     /// The name in records.
     pub const fn name(self) -> &'static str {
         match self {
@@ -90,6 +97,10 @@ pub enum Role {
 }
 
 impl Role {
+    /// All ways, weakest first.
+    pub const ALL: [Self; 6] =
+        [Self::Unknown, Self::FirstDatagram, Self::Service, Self::Listener, Self::Syn, Self::Syscall];
+
     /// The name in records.
     pub const fn name(self) -> &'static str {
         match self {

@@ -15,6 +15,9 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// All protocols.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::UdpLite];
+
     /// The lower-case name, as OpenTelemetry's `network.transport` has it.
     pub const fn name(self) -> &'static str {
         match self {

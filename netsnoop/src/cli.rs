@@ -1,1 +1,307 @@
-//! The command line as typed: every flag parses to its final type.
+//! The command line as typed: every flag parses to its final type. What the flags mean together is decided in
+//! `config`; nothing here looks at the system.
+
+mod values;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use netsnoop_core::attribution::Rung;
+use netsnoop_core::connection::RecordEvent;
+use netsnoop_core::service::ServiceRule;
+
+pub use values::{PodName, UserSelector};
+
+/// What bare `netsnoop` prints.
+pub const EXAMPLES: &str = "\
+Which user, pod, container and process on this node talks to which service?
+
+  netsnoop watch                                  every new connection, with both owners
+  netsnoop watch --user alice tcp port 5432       alice's connections to PostgreSQL
+  netsnoop doctor                                 what this kernel and these privileges allow
+
+Most of it needs root. `netsnoop help` lists everything.
+";
+
+const WATCH_HELP: &str = "\
+Each line tells one connection: local time, protocol, owner of the client end, client -> server, owner of the
+server end, service, evidence, and the state if it is not plainly established. An owner that nobody can name is
+shown in parentheses with the reason, for example (remote).
+
+EXAMPLES
+  netsnoop watch                                    every new connection of every network namespace
+  netsnoop watch -i eth0 -c 10 tcp port 443         ten TLS connections seen on eth0
+  netsnoop watch --pod tools/web-1                  what this pod talks to, and who talks to it
+  netsnoop watch --define redis=198.18.1.13:6379 --service redis
+  netsnoop watch -o jsonl > connections.jsonl       records with a JSON Schema, for machines
+  netsnoop watch --ebpf off                         packets and /proc only
+
+FILTERS
+  Repeating one owner filter widens it, naming several narrows it: --user a --user b --comm curl shows
+  curl run by a or b. They match if one end of the connection fits all of them; --service looks at the connection.
+  The BPF expression (man 7 pcap-filter) is applied to packets by the kernel. Put -- before it if it contains words that begin
+  with a dash. Kernel events and /proc know connections without packets, so connections are held to it by packets alone.
+
+Options may also be given as NETSNOOP_ and their long name in the environment (NETSNOOP_OUTPUT=jsonl); repeatable
+ones take a list with commas in both places.
+
+EXIT CODES  0 done; 1 the run failed; 2 usage; 77 a privilege or kernel feature is missing.";
+
+const MAIN_HELP: &str = "\
+Exit codes: 0 done; 1 the run failed; 2 usage; 77 a privilege or kernel feature is missing.";
+
+/// Which user, pod, container and process on this node talks to which service?
+#[derive(Parser, Clone, Debug)]
+#[command(name = "netsnoop", version, long_version = LONG_VERSION, after_help = MAIN_HELP)]
+#[command(about = "Which user, pod, container and process on this node talks to which service?", long_about = None)]
+pub struct Cli {
+    /// What to do; without it, examples are shown.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Options that every command takes.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+}
+
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit: ",
+    env!("NETSNOOP_COMMIT"),
+    "\nfeatures: capture (libpcap), ebpf (embedded object), iterator, sock_diag, proc",
+);
+
+/// Options that every command takes.
+#[derive(Args, Clone, Debug)]
+pub struct GlobalArgs {
+    /// Say more on stderr; twice for what the kernel programs say, too
+    #[arg(short, long, global = true, action = ArgAction::Count, env = "NETSNOOP_VERBOSE", hide_env = true)]
+    pub verbose: u8,
+    /// When to use colours; `auto` is on a terminal, unless NO_COLOR is set
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        env = "NETSNOOP_COLOR",
+        hide_env = true
+    )]
+    pub color: ColorChoice,
+    /// Where the node's proc file system is mounted (in a container: /host/proc)
+    #[arg(long, global = true, value_name = "DIR", default_value = "/proc")]
+    #[arg(env = "NETSNOOP_PROC_ROOT", hide_env = true)]
+    pub proc_root: PathBuf,
+}
+
+/// A command.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Show connections with the owners of both ends, as they happen
+    Watch(Box<WatchArgs>),
+    /// Tell what this kernel and these privileges allow, and the remedy for what they do not
+    Doctor(DoctorArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print a manual page
+    #[command(hide = true)]
+    Man {
+        /// Of this command; of netsnoop itself if absent
+        command: Option<String>,
+    },
+}
+
+/// `netsnoop doctor`.
+#[derive(Args, Clone, Debug)]
+pub struct DoctorArgs {
+    /// How to print the result
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: DoctorFormat,
+}
+
+/// `netsnoop watch`, with tcpdump's letters where tcpdump has them.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = WATCH_HELP)]
+pub struct WatchArgs {
+    /// How packets are captured.
+    #[command(flatten)]
+    pub capture: CaptureArgs,
+    /// Which ways of knowing are used.
+    #[command(flatten)]
+    pub knowing: KnowingArgs,
+    /// Which connections are shown.
+    #[command(flatten)]
+    pub select: SelectArgs,
+    /// How they are shown.
+    #[command(flatten)]
+    pub print: PrintArgs,
+    /// Only packets that this BPF expression matches (man 7 pcap-filter)
+    #[arg(value_name = "EXPRESSION", env = "NETSNOOP_EXPRESSION", hide_env = true)]
+    pub expression: Vec<String>,
+}
+
+/// Options of the capture.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Capture")]
+pub struct CaptureArgs {
+    /// Capture on this interface (repeatable)
+    #[arg(short, long, value_name = "IFACE", value_delimiter = ',', default_value = "any")]
+    #[arg(env = "NETSNOOP_INTERFACE", hide_env = true)]
+    pub interface: Vec<String>,
+    /// List the interfaces that packets can be captured on, and exit
+    #[arg(short = 'D', long)]
+    pub list_interfaces: bool,
+    /// Take this many bytes of each packet; 0 is all of them
+    #[arg(short, long, value_name = "BYTES", default_value_t = 256)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=262_144), env = "NETSNOOP_SNAPSHOT_LENGTH", hide_env = true)]
+    pub snapshot_length: u32,
+    /// Let the kernel buffer this much for each interface
+    #[arg(short = 'B', long, value_name = "KIB", default_value_t = 8192)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=2_097_151), env = "NETSNOOP_BUFFER_SIZE", hide_env = true)]
+    pub buffer_size: u32,
+    /// Put the interfaces into promiscuous mode
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "NETSNOOP_PROMISC", hide_env = true)]
+    pub promisc: bool,
+    /// Accepted for tcpdump's sake: promiscuous mode is off unless --promisc is given
+    #[arg(short = 'p', long, conflicts_with = "promisc")]
+    pub no_promiscuous_mode: bool,
+    /// Only packets going this way
+    #[arg(
+        short = 'Q',
+        long,
+        value_name = "WAY",
+        default_value = "inout",
+        env = "NETSNOOP_DIRECTION",
+        hide_env = true
+    )]
+    pub direction: CaptureDirection,
+}
+
+/// Options about the ways of knowing.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Ways of knowing")]
+pub struct KnowingArgs {
+    /// Whether to use kernel programs: as far as they work, not at all, or not without them
+    #[arg(long, value_name = "USE", default_value = "auto", env = "NETSNOOP_EBPF", hide_env = true)]
+    pub ebpf: EbpfUse,
+    /// Use only this rung of the ladder that `doctor` prints (repeatable)
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = values::rung())]
+    #[arg(env = "NETSNOOP_RUNG", hide_env = true)]
+    pub rung: Vec<Rung>,
+    /// How long to wait for a better answer before a connection is shown
+    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = values::settle)]
+    #[arg(env = "NETSNOOP_SETTLE", hide_env = true)]
+    pub settle: Duration,
+}
+
+/// Options that choose connections.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Connections")]
+pub struct SelectArgs {
+    /// With this process at an end (repeatable, as all below)
+    #[arg(long, value_delimiter = ',', env = "NETSNOOP_PID", hide_env = true)]
+    pub pid: Vec<u32>,
+    /// With a process of this name at an end
+    #[arg(long, value_name = "NAME", value_delimiter = ',', env = "NETSNOOP_COMM", hide_env = true)]
+    pub comm: Vec<String>,
+    /// With a process of this user at an end
+    #[arg(long, value_name = "NAME|UID", value_delimiter = ',', env = "NETSNOOP_USER", hide_env = true)]
+    pub user: Vec<UserSelector>,
+    /// With this container at an end, by name or by four or more first characters of its id
+    #[arg(long, value_name = "ID|NAME", value_delimiter = ',', env = "NETSNOOP_CONTAINER", hide_env = true)]
+    pub container: Vec<String>,
+    /// With this pod at an end
+    #[arg(long, value_name = "NS/NAME", value_delimiter = ',', env = "NETSNOOP_POD", hide_env = true)]
+    pub pod: Vec<PodName>,
+    /// To this service, which --define has named
+    #[arg(long, value_name = "NAME", value_delimiter = ',', env = "NETSNOOP_SERVICE", hide_env = true)]
+    pub service: Vec<String>,
+    /// Name a service: NAME=[CIDR][:PORT][/tcp|/udp], as redis=198.18.1.13:6379, db=[2001:db8::]/64:5432/tcp, dns=:53
+    #[arg(long, value_name = "NAME=WHERE", value_delimiter = ',', value_parser = values::service_rule)]
+    #[arg(env = "NETSNOOP_DEFINE", hide_env = true)]
+    pub define: Vec<ServiceRule>,
+    /// End after this many connections
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(env = "NETSNOOP_COUNT", hide_env = true)]
+    pub count: Option<u64>,
+}
+
+/// Options of the output.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Output")]
+pub struct PrintArgs {
+    /// How to print connections
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        env = "NETSNOOP_OUTPUT",
+        hide_env = true
+    )]
+    pub output: OutputFormat,
+    /// Which lines of a connection's life to print [default: open for text, all for jsonl]
+    #[arg(long, value_delimiter = ',', value_parser = values::record_event(), env = "NETSNOOP_EVENTS", hide_env = true)]
+    pub events: Vec<RecordEvent>,
+    /// Print uids, not user names
+    #[arg(short, long, value_parser = BoolishValueParser::new(), env = "NETSNOOP_NUMERIC", hide_env = true)]
+    pub numeric: bool,
+    /// Write out every line at once, under load too
+    #[arg(short, long, value_parser = BoolishValueParser::new(), env = "NETSNOOP_LINE_BUFFERED", hide_env = true)]
+    pub line_buffered: bool,
+}
+
+/// When to use colours.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ColorChoice {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Packets going which way.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CaptureDirection {
+    /// Received.
+    In,
+    /// Sent.
+    Out,
+    /// Both.
+    Inout,
+}
+
+/// Whether to use kernel programs.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EbpfUse {
+    /// As far as they work.
+    Auto,
+    /// Not at all.
+    Off,
+    /// Fail if none works.
+    Require,
+}
+
+/// How connections are printed.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OutputFormat {
+    /// An aligned line each.
+    Text,
+    /// A JSON object each (docs/schema/connection-v1.schema.json).
+    Jsonl,
+}
+
+/// How the doctor's result is printed.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DoctorFormat {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}

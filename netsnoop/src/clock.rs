@@ -25,6 +25,11 @@ impl WallClock {
         Self { boot_as_unix_nanos: wall.saturating_sub(boot) }
     }
 
+    /// A clock of a machine that booted at a given time since the epoch: for records of another machine or run.
+    pub const fn booted_at(unix_nanos: u64) -> Self {
+        Self { boot_as_unix_nanos: unix_nanos }
+    }
+
     /// The boot time of a wall time (since the Unix epoch); zero for one before boot.
     pub fn to_boot(self, since_epoch: Duration) -> Timestamp {
         let wall = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);

@@ -1,1 +1,354 @@
-//! What was decided from the command line: the only input of `pipeline`.
+//! What was decided from the command line: the only input of `pipeline`. Arguments, environment and terminal are
+//! looked at here and nowhere later. What needs the node's files (user names) is left to those who read them.
+
+use std::env;
+use std::io::{IsTerminal, stdout};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{anyhow, bail};
+use jiff::tz::TimeZone;
+use netsnoop_core::attribution::{Rung, RungSet};
+use netsnoop_core::connection::RecordEvent;
+use netsnoop_core::observation::Direction;
+use netsnoop_core::service::Services;
+
+use crate::cli::{
+    CaptureArgs, CaptureDirection, ColorChoice, EbpfUse, GlobalArgs, KnowingArgs, OutputFormat, PodName,
+    PrintArgs, SelectArgs, UserSelector, WatchArgs,
+};
+use crate::failure::Failure;
+
+/// What libpcap takes for "all of a packet" (MAXIMUM_SNAPLEN of tcpdump).
+const WHOLE_PACKET: u32 = 262_144;
+
+/// What `netsnoop watch` is to do.
+#[derive(Clone, Debug)]
+pub struct WatchConfig {
+    /// Where to capture; `any` is all of the own namespace. Each once.
+    pub interfaces: Vec<String>,
+    /// Bytes to take of each packet, at least 1.
+    pub snapshot_length: u32,
+    /// Bytes the kernel may buffer for each interface; fits libpcap's `int`.
+    pub buffer_bytes: u32,
+    /// Whether to ask for promiscuous mode.
+    pub promiscuous: bool,
+    /// Packets going which way; [`Direction::Unknown`] is both.
+    pub direction: Direction,
+    /// The user's BPF expression.
+    pub filter: Option<String>,
+    /// The rungs that may be used.
+    pub rungs: RungSet,
+    /// Whether the rungs were named one by one: those that fail are then a failure of the run.
+    pub explicit_rungs: bool,
+    /// Whether to fail if no kernel program works.
+    pub ebpf_required: bool,
+    /// How long a connection waits for its owners before it is shown.
+    pub settle: Duration,
+    /// The named services.
+    pub services: Services,
+    /// Which connections are shown.
+    pub owners: OwnerSelectors,
+    /// How many connections are shown before the end.
+    pub count: Option<u64>,
+    /// How they are shown.
+    pub output: OutputConfig,
+    /// The node's proc file system.
+    pub proc_root: PathBuf,
+    /// 0 warnings, 1 what is going on, 2 and more the kernel programs' own words too.
+    pub verbosity: u8,
+}
+
+/// Which connections are shown; an empty list asks for nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct OwnerSelectors {
+    /// With one of these processes at an end.
+    pub pids: Vec<u32>,
+    /// With a process of one of these names at an end.
+    pub comms: Vec<String>,
+    /// With a process of one of these users at an end.
+    pub users: Vec<UserSelector>,
+    /// With one of these containers at an end.
+    pub containers: Vec<String>,
+    /// With one of these pods at an end.
+    pub pods: Vec<PodName>,
+    /// To one of these services.
+    pub services: Vec<String>,
+}
+
+/// How connections are shown.
+#[derive(Clone, Debug)]
+pub struct OutputConfig {
+    /// The format.
+    pub format: OutputFormat,
+    /// Which lines of a connection's life.
+    pub events: RecordEvents,
+    /// Whether user names are left out.
+    pub numeric: bool,
+    /// Whether lines are coloured.
+    pub color: bool,
+    /// Whether each line is written out at once, under load too.
+    pub line_buffered: bool,
+    /// The zone that text output's times are in.
+    pub time_zone: TimeZone,
+}
+
+/// A set of record events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecordEvents {
+    open: bool,
+    update: bool,
+    close: bool,
+}
+
+impl RecordEvents {
+    /// Those in `events`.
+    pub fn new(events: &[RecordEvent]) -> Self {
+        Self {
+            open: events.contains(&RecordEvent::Open),
+            update: events.contains(&RecordEvent::Update),
+            close: events.contains(&RecordEvent::Close),
+        }
+    }
+
+    /// Whether `event` is in.
+    pub const fn contains(self, event: RecordEvent) -> bool {
+        match event {
+            RecordEvent::Open => self.open,
+            RecordEvent::Update => self.update,
+            RecordEvent::Close => self.close,
+        }
+    }
+}
+
+impl WatchConfig {
+    /// Decides. What contradicts itself is a usage failure.
+    pub fn decide(args: WatchArgs, global: &GlobalArgs) -> Result<Self, Failure> {
+        let WatchArgs { capture, knowing, select, print, expression } = args;
+        let rungs = allowed_rungs(&knowing).map_err(Failure::usage)?;
+        let (services, owners, count) = selection(select).map_err(Failure::usage)?;
+        let filter = expression.join(" ");
+        let filter = filter.trim();
+        Ok(Self {
+            snapshot_length: if capture.snapshot_length == 0 {
+                WHOLE_PACKET
+            } else {
+                capture.snapshot_length
+            },
+            buffer_bytes: capture.buffer_size * 1024,
+            promiscuous: capture.promisc,
+            direction: direction(capture.direction),
+            interfaces: interfaces(capture),
+            filter: (!filter.is_empty()).then(|| filter.to_owned()),
+            rungs,
+            explicit_rungs: !knowing.rung.is_empty(),
+            ebpf_required: knowing.ebpf == EbpfUse::Require,
+            settle: knowing.settle,
+            services,
+            owners,
+            count,
+            output: output(&print, global.color),
+            proc_root: global.proc_root.clone(),
+            verbosity: global.verbose,
+        })
+    }
+}
+
+fn interfaces(capture: CaptureArgs) -> Vec<String> {
+    let mut interfaces = Vec::new();
+    for name in capture.interface {
+        if !interfaces.contains(&name) {
+            interfaces.push(name);
+        }
+    }
+    interfaces
+}
+
+const fn direction(way: CaptureDirection) -> Direction {
+    match way {
+        CaptureDirection::In => Direction::In,
+        CaptureDirection::Out => Direction::Out,
+        CaptureDirection::Inout => Direction::Unknown,
+    }
+}
+
+/// Whether a rung is a kernel program of ours.
+const fn needs_ebpf(rung: Rung) -> bool {
+    !matches!(rung, Rung::SockDiag | Rung::Proc)
+}
+
+fn allowed_rungs(knowing: &KnowingArgs) -> anyhow::Result<RungSet> {
+    let named = if knowing.rung.is_empty() { Rung::ALL.as_slice() } else { knowing.rung.as_slice() };
+    let mut rungs = RungSet::EMPTY;
+    for rung in named.iter().copied() {
+        if knowing.ebpf != EbpfUse::Off || !needs_ebpf(rung) {
+            rungs.insert(rung);
+        } else if !knowing.rung.is_empty() {
+            bail!(
+                "--rung {} is a kernel program, and --ebpf off forbids it: leave one of them out",
+                rung.name()
+            );
+        }
+    }
+    if knowing.ebpf == EbpfUse::Require && !rungs.iter().any(needs_ebpf) {
+        bail!(
+            "--ebpf require needs a --rung that is a kernel program: leave --rung out, or name one of them"
+        );
+    }
+    Ok(rungs)
+}
+
+fn selection(select: SelectArgs) -> anyhow::Result<(Services, OwnerSelectors, Option<u64>)> {
+    let services = Services::new(select.define);
+    if let Some(unknown) = select.service.iter().find(|name| !services.knows(name)) {
+        return Err(anyhow!(
+            "--service {unknown}: no such service; name it with --define {unknown}=CIDR:PORT"
+        ));
+    }
+    if let Some(short) = select.container.iter().find(|name| name.is_empty()) {
+        return Err(anyhow!("--container '{short}': a name or the beginning of an id is expected"));
+    }
+    let owners = OwnerSelectors {
+        pids: select.pid,
+        comms: select.comm,
+        users: select.user,
+        containers: select.container,
+        pods: select.pod,
+        services: select.service,
+    };
+    Ok((services, owners, select.count))
+}
+
+fn output(print: &PrintArgs, color: ColorChoice) -> OutputConfig {
+    let events = match (print.events.as_slice(), print.output) {
+        ([], OutputFormat::Text) => [RecordEvent::Open].as_slice(),
+        ([], OutputFormat::Jsonl) => RecordEvent::ALL.as_slice(),
+        (named, _) => named,
+    };
+    OutputConfig {
+        format: print.output,
+        events: RecordEvents::new(events),
+        numeric: print.numeric,
+        color: match color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => terminal_takes_color(),
+        },
+        line_buffered: print.line_buffered,
+        time_zone: TimeZone::system(),
+    }
+}
+
+/// NO_COLOR with any value but the empty one asks for none (no-color.org).
+fn terminal_takes_color() -> bool {
+    let refused = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = env::var_os("TERM").is_some_and(|value| value == "dumb");
+    stdout().is_terminal() && !refused && !dumb
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use crate::failure::FailureKind;
+
+    fn decide(line: &str) -> Result<WatchConfig, Failure> {
+        let words = ["netsnoop", "watch"].into_iter().chain(line.split_whitespace());
+        let cli = Cli::try_parse_from(words).map_err(Failure::usage)?;
+        match cli.command {
+            Some(Command::Watch(args)) => WatchConfig::decide(*args, &cli.global),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn nothing_asked_for_is_everything_live() {
+        let config = decide("").unwrap();
+        assert_eq!(config.interfaces, ["any"]);
+        assert_eq!((config.snapshot_length, config.buffer_bytes), (256, 8 << 20));
+        assert_eq!((config.promiscuous, config.direction), (false, Direction::Unknown));
+        assert_eq!(config.filter, None);
+        assert_eq!((config.rungs, config.explicit_rungs, config.ebpf_required), (RungSet::ALL, false, false));
+        assert_eq!(config.settle, Duration::from_millis(100));
+        assert_eq!(config.owners, OwnerSelectors::default());
+        assert_eq!(config.output.events, RecordEvents::new(&[RecordEvent::Open]));
+        assert_eq!(config.proc_root, PathBuf::from("/proc"));
+    }
+
+    #[test]
+    fn the_expression_is_last_or_between_and_the_letters_are_those_of_tcpdump() {
+        let config = decide(
+            "-i eth0 -i lo,eth0 -s 0 -B 1024 -p -Q in -n -l -c 3 tcp port 443 and not host 198.18.0.1 -v",
+        );
+        let config = config.unwrap();
+        assert_eq!(config.interfaces, ["eth0", "lo"]);
+        assert_eq!((config.snapshot_length, config.buffer_bytes), (WHOLE_PACKET, 1 << 20));
+        assert_eq!(config.filter.as_deref(), Some("tcp port 443 and not host 198.18.0.1"));
+        assert_eq!((config.count, config.verbosity), (Some(3), 1));
+        assert!(config.output.numeric && config.output.line_buffered);
+        assert_eq!(decide("-- -1 < tcp[0]").unwrap().filter.as_deref(), Some("-1 < tcp[0]"));
+    }
+
+    #[test]
+    fn rungs_are_those_named_and_allowed() {
+        let check = |line: &str, expected: &[Rung], explicit| {
+            let config = decide(line).unwrap();
+            assert_eq!(config.rungs.iter().collect::<Vec<_>>(), expected, "{line}");
+            assert_eq!(config.explicit_rungs, explicit, "{line}");
+        };
+        check("--ebpf off", &[Rung::SockDiag, Rung::Proc], false);
+        check("--rung proc --rung sockops", &[Rung::Sockops, Rung::Proc], true);
+        check("--ebpf off --rung proc", &[Rung::Proc], true);
+        check("--ebpf require --rung tp_btf,proc", &[Rung::TpBtf, Rung::Proc], true);
+    }
+
+    #[test]
+    fn events_follow_the_format_unless_named() {
+        let check = |line: &str, expected: &[RecordEvent]| {
+            assert_eq!(decide(line).unwrap().output.events, RecordEvents::new(expected), "{line}");
+        };
+        check("-o jsonl", &RecordEvent::ALL);
+        check("-o text --events open,close", &[RecordEvent::Open, RecordEvent::Close]);
+        check("-o jsonl --events update", &[RecordEvent::Update]);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_a_usage_failure_that_names_the_flag() {
+        let check = |line: &str, named: &str| {
+            let failure = decide(line).unwrap_err();
+            assert_eq!(failure.kind, FailureKind::Usage, "{line}");
+            assert!(failure.to_string().contains(named), "{line}: {failure}");
+        };
+        check("--service redis", "--define redis=");
+        check("--ebpf off --rung kprobe", "--rung kprobe");
+        check("--ebpf require --rung proc", "--ebpf require");
+        check("--rung nfqueue", "--rung");
+        check("-p --promisc", "--promisc");
+        check("-c 0", "--count");
+        check("--settle 5", "--settle");
+        check("--user=", "--user");
+        check("--container=", "--container");
+        check("-s 262145", "--snapshot-length");
+        check("--pid x", "--pid");
+        check("--no-such-flag", "--no-such-flag");
+    }
+
+    #[test]
+    fn every_option_of_watch_is_mirrored_in_the_environment() {
+        use clap::CommandFactory;
+        let cli = Cli::command();
+        let watch = cli.find_subcommand("watch").unwrap();
+        // Asking for a list, and a flag that does nothing, are no settings.
+        let exempt = ["help", "version", "list_interfaces", "no_promiscuous_mode"];
+        for arg in watch.get_arguments().chain(cli.get_arguments()) {
+            if exempt.contains(&arg.get_id().as_str()) {
+                continue;
+            }
+            let name = arg.get_long().unwrap_or(arg.get_id().as_str());
+            let mirror = format!("NETSNOOP_{}", name.replace('-', "_").to_uppercase());
+            assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(mirror.as_str()), "{name}");
+        }
+    }
+}

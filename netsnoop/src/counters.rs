@@ -56,4 +56,10 @@ pub struct Counters {
     pub proc_lines_rejected: Counter,
     /// Records a sink lost because its channel was full.
     pub rows_lost_in_channel: Counter,
+    /// Uids whose name the name service failed to tell.
+    pub user_names_failed: Counter,
+    /// User names forgotten because too many were kept.
+    pub user_names_evicted: Counter,
+    /// Shown connections that a full table forgot, so that their end may be told without their beginning.
+    pub followed_evicted: Counter,
 }

@@ -5,10 +5,14 @@
 
 pub mod cli;
 pub mod clock;
+mod command;
 pub mod config;
 pub mod counters;
 pub mod doctor;
+pub mod failure;
 pub mod intake;
 pub mod pipeline;
 pub mod sinks;
 pub mod sources;
+
+pub use command::run;

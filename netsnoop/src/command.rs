@@ -1,0 +1,67 @@
+//! From the parsed command line to the command: what needs no pipeline is done here, `watch` is handed over.
+
+use std::io::{self, ErrorKind, Write};
+
+use anyhow::{Context, anyhow};
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use crate::cli::{Cli, Command, EXAMPLES, GlobalArgs, WatchArgs};
+use crate::config::WatchConfig;
+use crate::failure::Failure;
+use crate::pipeline;
+use crate::sources::capture;
+
+/// Does what the command line asks for.
+pub fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Some(Command::Watch(args)) => watch(*args, &cli.global),
+        Some(Command::Doctor(_)) => Err(Failure::unavailable(anyhow!("doctor is not wired up yet"))),
+        Some(Command::Completions { shell }) => completions(shell),
+        Some(Command::Man { command }) => man(command.as_deref()),
+        None => print(EXAMPLES.as_bytes()),
+    }
+}
+
+fn watch(args: WatchArgs, global: &GlobalArgs) -> Result<(), Failure> {
+    if args.capture.list_interfaces {
+        let mut list = Vec::new();
+        capture::list_interfaces(&mut list)?;
+        return print(&list);
+    }
+    pipeline::watch(WatchConfig::decide(args, global)?)
+}
+
+fn completions(shell: Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "netsnoop", &mut script);
+    print(&script)
+}
+
+/// The manual page of netsnoop or of one of its commands.
+fn man(command: Option<&str>) -> Result<(), Failure> {
+    let mut cli = Cli::command().disable_help_subcommand(true);
+    cli.build();
+    let page = match command {
+        None => cli,
+        Some(name) => {
+            let found = cli.find_subcommand(name).filter(|command| !command.is_hide_set());
+            let found = found.ok_or_else(|| Failure::usage(anyhow!("there is no command '{name}'")))?;
+            found.clone()
+        }
+    };
+    let mut text = Vec::new();
+    clap_mangen::Man::new(page).render(&mut text).context("rendering the manual page")?;
+    print(&text)
+}
+
+/// Writes a finished text to standard output. A reader that went away is no failure.
+fn print(text: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::from(anyhow!(error).context("writing to standard output")))
+        }
+        _ => Ok(()),
+    }
+}

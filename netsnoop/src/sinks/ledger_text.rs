@@ -1,0 +1,181 @@
+//! The closing words on stderr: what was seen, what was attributed, and every loss that was not zero with what can be
+//! done about it. The sums are the ledger's; nothing is counted here.
+
+use std::io::{self, Write};
+
+use netsnoop_core::attribution::Reason;
+use netsnoop_core::ledger::Ledger;
+
+use crate::counters::Counters;
+
+/// Writes the closing words.
+pub fn write(out: &mut dyn Write, ledger: &Ledger, counters: &Counters) -> io::Result<()> {
+    writeln!(
+        out,
+        "{}, {} still open",
+        counted(ledger.connections_opened, "connection"),
+        ledger.connections_opened.saturating_sub(ledger.connections_closed + ledger.connections_evicted),
+    )?;
+    write_ends(out, ledger)?;
+    write_packets(out, ledger, counters)?;
+    let lost = counters.events_lost_in_ring.get() + counters.events_lost_in_channel.get();
+    writeln!(
+        out,
+        "{} read, {lost} lost, {} rejected",
+        counted(counters.events_read.get(), "kernel event"),
+        ledger.events_rejected,
+    )?;
+    for remark in remarks(ledger, counters).iter().filter(|remark| remark.count > 0) {
+        writeln!(out, "  {}: {}{}", remark.count, remark.what, remark.remedy)?;
+    }
+    if !ledger.balances() {
+        writeln!(
+            out,
+            "  the books do not balance: this is a bug of netsnoop, please report it with these lines"
+        )?;
+    }
+    Ok(())
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+fn write_ends(out: &mut dyn Write, ledger: &Ledger) -> io::Result<()> {
+    let reasons = Reason::ALL.into_iter().zip(ledger.ends_unattributed).filter(|(_, count)| *count > 0);
+    let reasons: Vec<String> = reasons.map(|(reason, count)| format!("{count} {}", reason.name())).collect();
+    let unattributed: u64 = ledger.ends_unattributed.iter().sum();
+    let why = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
+    writeln!(
+        out,
+        "{}: {} attributed, {unattributed} unattributed{why}, {} open, {} evicted",
+        counted(ledger.ends_seen, "local end"),
+        ledger.ends_attributed,
+        ledger.ends_open,
+        ledger.ends_evicted,
+    )
+}
+
+fn write_packets(out: &mut dyn Write, ledger: &Ledger, counters: &Counters) -> io::Result<()> {
+    let by_buffer = counters.packets_dropped_by_buffer.get();
+    writeln!(
+        out,
+        "{} received: {} decoded, {} ignored, {} rejected, {} dropped",
+        counted(counters.packets_captured.get() + by_buffer, "packet"),
+        ledger.packets_decoded,
+        ledger.packets_ignored,
+        ledger.packets_rejected,
+        by_buffer + counters.packets_lost_in_channel.get(),
+    )
+}
+
+/// A loss, what it means and what helps.
+struct Remark {
+    count: u64,
+    what: &'static str,
+    remedy: &'static str,
+}
+
+const fn remark(count: u64, what: &'static str, remedy: &'static str) -> Remark {
+    Remark { count, what, remedy }
+}
+
+fn remarks(ledger: &Ledger, counters: &Counters) -> [Remark; 18] {
+    let slow = "; this machine is too slow for this load, narrow it with an expression";
+    let filter = "; -v says which, `netsnoop doctor` what is missing";
+    [
+        remark(
+            counters.packets_dropped_by_buffer.get(),
+            "packets dropped by the kernel's buffer",
+            "; raise it with -B",
+        ),
+        remark(counters.packets_dropped_by_interface.get(), "packets dropped by an interface", ""),
+        remark(counters.packets_lost_in_channel.get(), "packets lost before they were decoded", slow),
+        remark(counters.events_lost_in_ring.get(), "kernel events lost as their ring was full", slow),
+        remark(counters.events_lost_in_channel.get(), "kernel events lost before they were decoded", slow),
+        remark(
+            counters.observations_lost_in_channel.get(),
+            "answers to lookups lost before they were used",
+            slow,
+        ),
+        remark(counters.lookups_lost_in_channel.get(), "lookups not made as too many were waiting", ""),
+        remark(ledger.rescans_dropped, "lookups not asked for as too many were waiting", ""),
+        remark(counters.proc_denied.get(), "entries of /proc that may not be read", filter),
+        remark(counters.proc_vanished.get(), "entries of /proc gone when read, which is normal", ""),
+        remark(counters.proc_lines_rejected.get(), "lines of /proc that could not be understood", ""),
+        remark(ledger.connections_evicted, "connections forgotten as the table was full", ""),
+        remark(ledger.processes_evicted, "processes forgotten as the table was full", ""),
+        remark(ledger.conflicts, "owners corrected by stronger evidence", ""),
+        remark(
+            counters.rows_lost_in_channel.get(),
+            "records lost as the output was too slow",
+            "; write to a file",
+        ),
+        remark(
+            counters.user_names_failed.get(),
+            "user names that the name service did not tell",
+            "; -n asks for none",
+        ),
+        remark(counters.user_names_evicted.get(), "user names forgotten as the table was full", ""),
+        remark(
+            counters.followed_evicted.get(),
+            "shown connections no longer followed as the table was full",
+            "",
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(ledger: &Ledger, counters: &Counters) -> String {
+        let mut out = Vec::new();
+        write(&mut out, ledger, counters).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn nothing_seen_is_four_lines() {
+        let expected = "\
+0 connections, 0 still open
+0 local ends: 0 attributed, 0 unattributed, 0 open, 0 evicted
+0 packets received: 0 decoded, 0 ignored, 0 rejected, 0 dropped
+0 kernel events read, 0 lost, 0 rejected
+";
+        assert_eq!(text(&Ledger::default(), &Counters::default()), expected);
+    }
+
+    #[test]
+    fn losses_are_told_with_their_remedy_and_packets_add_up() {
+        let mut ledger = Ledger {
+            packets_decoded: 90,
+            packets_ignored: 2,
+            packets_rejected: 1,
+            connections_opened: 1,
+            ends_seen: 2,
+            ends_attributed: 1,
+            ..Ledger::default()
+        };
+        ledger.ends_unattributed[1] = 1;
+        let counters = Counters::default();
+        counters.packets_captured.set(98);
+        counters.packets_lost_in_channel.set(5);
+        counters.packets_dropped_by_buffer.set(7);
+        let expected = "\
+1 connection, 1 still open
+2 local ends: 1 attributed, 1 unattributed (1 gone_before_lookup), 0 open, 0 evicted
+105 packets received: 90 decoded, 2 ignored, 1 rejected, 12 dropped
+0 kernel events read, 0 lost, 0 rejected
+  7: packets dropped by the kernel's buffer; raise it with -B
+  5: packets lost before they were decoded; this machine is too slow for this load, narrow it with an expression
+";
+        assert_eq!(text(&ledger, &counters), expected);
+    }
+
+    #[test]
+    fn books_that_do_not_balance_are_a_bug_and_said_so() {
+        let ledger = Ledger { ends_seen: 1, ..Ledger::default() };
+        assert!(text(&ledger, &Counters::default()).contains("do not balance"));
+    }
+}

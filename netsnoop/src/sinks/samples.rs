@@ -1,0 +1,128 @@
+//! Records made by hand, for the tests of the sinks.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Duration;
+
+use netsnoop_core::attribution::{Attribution, Evidence, Owner, Reason, Rung, RungSet};
+use netsnoop_core::connection::{
+    ConnectionId, ConnectionRecord, ConnectionState, EndRecord, Io, RecordEvent, Role,
+};
+use netsnoop_core::five_tuple::{Endpoint, Transport};
+use netsnoop_core::namespace::NamespaceKey;
+use netsnoop_core::process::{Comm, Container, Pod, Process, ProcessFacts, ProcessId};
+use netsnoop_core::time::Timestamp;
+
+use crate::clock::WallClock;
+
+pub(super) const CONTAINER_ID: &str = "4f9c2d7e1a8b3c5d6e0f4f9c2d7e1a8b3c5d6e0f4f9c2d7e1a8b3c5d6e0f4f9c";
+
+/// Boot was at 2026-11-21T20:00:00Z.
+pub(super) const fn clock() -> WallClock {
+    WallClock::booted_at(1_795_291_200_000_000_000)
+}
+
+pub(super) fn process(pid: u32, name: &str, uid: u32) -> Process {
+    let id = ProcessId { pid, start_ticks: 1234 };
+    Process { id, name: Comm::new(name.as_bytes()), uid, cgroup_id: None }
+}
+
+fn end(address: &str, port: u16, attribution: Attribution) -> EndRecord {
+    let endpoint = Endpoint::new(address.parse().unwrap(), port);
+    EndRecord { endpoint, namespace: None, attribution, facts: None }
+}
+
+fn rungs(rungs: &[Rung]) -> RungSet {
+    let mut set = RungSet::EMPTY;
+    rungs.iter().for_each(|rung| set.insert(*rung));
+    set
+}
+
+fn record(client: EndRecord, server: EndRecord) -> ConnectionRecord {
+    let start = Timestamp::from_nanos(62_123_456_789);
+    ConnectionRecord {
+        event: RecordEvent::Open,
+        at: start,
+        id: ConnectionId(0x9f3a_0000_0000_0001),
+        start: Some(start),
+        state: ConnectionState::Established,
+        role: Role::Syn,
+        rungs: rungs(&[Rung::Sockops]),
+        duration: Some(Duration::ZERO),
+        transport: Transport::Tcp,
+        interface: None,
+        client,
+        server,
+        service: None,
+        io: None,
+    }
+}
+
+/// A pod's curl to a redis on the same node, everything known, at its close.
+pub(super) fn between_two_processes() -> ConnectionRecord {
+    let pod =
+        Pod { uid: "11111111-2222".into(), name: Some("web-1".into()), namespace: Some("tools".into()) };
+    let container = Container {
+        id: CONTAINER_ID.into(),
+        runtime: Some("containerd"),
+        pod: Some(Arc::new(pod)),
+        name: Some("app".into()),
+    };
+    let facts = ProcessFacts { executable: Some("/usr/bin/curl".into()), container: Some(container) };
+    let curl = Attribution::process(process(29786, "curl", 10001), Evidence::KernelEvent);
+    let redis = Attribution::process(process(800, "redis-server", 999), Evidence::Listener);
+    let client = EndRecord {
+        namespace: Some(NamespaceKey { inode: 4_026_532_178, cookie: NonZeroU64::new(7) }),
+        facts: Some(Arc::new(facts)),
+        ..end("198.18.1.10", 54102, curl)
+    };
+    let mut record = record(client, end("198.18.1.13", 6379, redis));
+    record.event = RecordEvent::Close;
+    record.state = ConnectionState::Closed;
+    record.at = Timestamp::from_nanos(63_623_456_789);
+    record.duration = Some(Duration::from_millis(1500));
+    record.interface = Some("veth0".into());
+    record.service = Some("redis".into());
+    record.io = Some(Io { sent_bytes: 16, received_bytes: 2048 });
+    record
+}
+
+/// Only the client is on this node.
+pub(super) fn to_a_remote_server() -> ConnectionRecord {
+    let curl = Attribution::process(process(29786, "curl", 10001), Evidence::KernelEvent);
+    let remote = Attribution::unattributed(Reason::Remote);
+    record(end("2001:db8::10", 54102, curl), end("2001:db8::13", 443, remote))
+}
+
+/// Refused, and the client was gone before anybody could look.
+pub(super) fn refused_and_gone() -> ConnectionRecord {
+    let gone = Attribution::namespace(Reason::GoneBeforeLookup, Some(10001));
+    let closed = Attribution::unattributed(Reason::ClosedPort);
+    let client = EndRecord {
+        namespace: Some(NamespaceKey { inode: 4_026_532_178, cookie: None }),
+        ..end("198.18.1.10", 54103, gone)
+    };
+    let mut record = record(client, end("198.18.1.13", 81, closed));
+    record.state = ConnectionState::Refused;
+    record.rungs = rungs(&[Rung::Proc]);
+    record
+}
+
+/// Older than netsnoop, both ways possible, the server's socket shared by three, the client the kernel's.
+pub(super) fn shared_udp() -> ConnectionRecord {
+    let holders = (11..14).map(|pid| process(pid, "worker", 33)).collect();
+    let shared = Attribution::holders(holders, Evidence::SocketIterator, Some(0));
+    let kernel = Attribution { owner: Owner::Kernel, evidence: Some(Evidence::SockDiag), socket_uid: None };
+    let mut record = record(end("127.0.0.1", 40000, kernel), end("127.0.0.1", 53, shared));
+    record.transport = Transport::Udp;
+    record.start = None;
+    record.duration = None;
+    record.role = Role::Unknown;
+    record.rungs = rungs(&[Rung::Iterator, Rung::SockDiag]);
+    record
+}
+
+/// All of them.
+pub(super) fn all() -> [ConnectionRecord; 4] {
+    [between_two_processes(), to_a_remote_server(), refused_and_gone(), shared_udp()]
+}

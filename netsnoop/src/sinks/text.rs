@@ -1,0 +1,251 @@
+//! One line a connection, for people: columns that do not move, colours on a terminal, and nothing in it that a
+//! stranger's process name could do to the terminal. Times are local, as tcpdump's are.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Write};
+
+use jiff::Timestamp as WallTime;
+use jiff::tz::TimeZone;
+use netsnoop_core::attribution::{Evidence, Owner};
+use netsnoop_core::connection::{ConnectionRecord, ConnectionState, EndRecord, RecordEvent, Role};
+use netsnoop_core::process::{Container, Process};
+
+use crate::clock::WallClock;
+use crate::sinks::Sink;
+use crate::sinks::escape::Escaped;
+use crate::sinks::schema::{EndUsers, end_uid};
+use crate::sinks::user_names::UserNames;
+
+/// Columns are at least this wide; what is longer pushes the rest of its line.
+const OWNER_WIDTH: usize = 28;
+const ENDPOINT_WIDTH: usize = 21;
+/// Sharers named in a line; the rest are counted.
+const SHARERS_SHOWN: usize = 2;
+/// Characters of a container id, as container tools show it.
+const CONTAINER_ID_SHOWN: usize = 12;
+
+/// How lines look.
+#[derive(Clone, Debug)]
+pub(super) struct Style {
+    /// Whether they are coloured.
+    pub(super) color: bool,
+    /// The zone of their times.
+    pub(super) time_zone: TimeZone,
+}
+
+/// Writes records as lines.
+pub(super) struct TextSink<W> {
+    out: W,
+    names: UserNames,
+    style: Style,
+}
+
+impl<W: Write> TextSink<W> {
+    /// Writes to `out`.
+    pub(super) const fn new(out: W, names: UserNames, style: Style) -> Self {
+        Self { out, names, style }
+    }
+}
+
+impl<W: Write> Sink for TextSink<W> {
+    fn write(&mut self, record: &ConnectionRecord, clock: WallClock) -> io::Result<()> {
+        let users = EndUsers::of(record, &mut self.names);
+        let mut line = Line { text: String::new(), column: 0, color: self.style.color };
+        line.put(Paint::Faint, self.local_time(record, clock));
+        line.put(Paint::Plain, format_args!(" {:<4} ", record.transport.name()));
+        line.owner(&record.client, users.client.as_deref());
+        line.ends(record);
+        line.owner(&record.server, users.server.as_deref());
+        line.remarks(record);
+        line.text.push('\n');
+        self.out.write_all(line.text.as_bytes())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl<W> TextSink<W> {
+    fn local_time(&self, record: &ConnectionRecord, clock: WallClock) -> impl fmt::Display {
+        let at =
+            WallTime::from_nanosecond(i128::from(clock.to_unix_nanos(record.at))).unwrap_or(WallTime::MAX);
+        at.to_zoned(self.style.time_zone.clone()).time().strftime("%H:%M:%S.%6f").to_string()
+    }
+}
+
+/// How a piece of a line looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Paint {
+    Plain,
+    Faint,
+    User,
+    Process,
+    Container,
+    Service,
+    Doubt,
+    Bad,
+}
+
+impl Paint {
+    /// The SGR parameters (ECMA-48, 8.3.117): the eight plain colours, which every theme has.
+    const fn sgr(self) -> &'static str {
+        match self {
+            Self::Plain => "0",
+            Self::Faint => "2",
+            Self::User => "36",
+            Self::Process => "1",
+            Self::Container => "35",
+            Self::Service => "32",
+            Self::Doubt => "33",
+            Self::Bad => "31",
+        }
+    }
+}
+
+/// A line that is being put together. Columns are counted in characters, colours left out.
+struct Line {
+    text: String,
+    column: usize,
+    color: bool,
+}
+
+impl Line {
+    fn put(&mut self, paint: Paint, what: impl fmt::Display) {
+        let colored = self.color && paint != Paint::Plain;
+        if colored {
+            self.push(format_args!("\x1b[{}m", paint.sgr()));
+        }
+        let before = self.text.len();
+        self.push(format_args!("{what}"));
+        self.column += self.text.get(before..).unwrap_or_default().chars().count();
+        if colored {
+            self.push(format_args!("\x1b[0m"));
+        }
+    }
+
+    fn push(&mut self, what: fmt::Arguments<'_>) {
+        self.text.write_fmt(what).unwrap_or_else(|_| unreachable!("a String takes everything"));
+    }
+
+    fn pad_from(&mut self, start: usize, width: usize) {
+        let missing = (start + width).saturating_sub(self.column);
+        self.put(Paint::Plain, format_args!("{:missing$}", ""));
+    }
+
+    fn owner(&mut self, end: &EndRecord, user_name: Option<&str>) {
+        let start = self.column;
+        if let Some(uid) = end_uid(end) {
+            match user_name {
+                Some(name) => self.put(Paint::User, Escaped(name)),
+                None => self.put(Paint::User, uid),
+            }
+            self.put(Paint::Plain, ' ');
+        }
+        match &end.attribution.owner {
+            Owner::Process(process) => self.process(process),
+            Owner::Shared(sharers) => self.sharers(sharers),
+            Owner::Kernel => self.put(Paint::Process, "kernel"),
+            Owner::Unattributed(reason) => {
+                self.put(Paint::Doubt, format_args!("({})", reason.name()));
+                if let Some(namespace) = end.namespace {
+                    self.put(Paint::Faint, format_args!(" netns:{}", namespace.inode));
+                }
+            }
+        }
+        if let Some(container) = end.facts.as_ref().and_then(|facts| facts.container.as_ref()) {
+            self.container(container);
+        }
+        self.pad_from(start, OWNER_WIDTH);
+    }
+
+    fn process(&mut self, process: &Process) {
+        self.put(Paint::Process, Escaped(&process.name.to_text()));
+        self.put(Paint::Faint, format_args!("[{}]", process.id.pid));
+    }
+
+    fn sharers(&mut self, sharers: &[Process]) {
+        for (index, sharer) in sharers.iter().take(SHARERS_SHOWN).enumerate() {
+            if index > 0 {
+                self.put(Paint::Faint, '|');
+            }
+            self.process(sharer);
+        }
+        if sharers.len() > SHARERS_SHOWN {
+            self.put(Paint::Faint, format_args!("|+{}", sharers.len() - SHARERS_SHOWN));
+        }
+    }
+
+    fn container(&mut self, container: &Container) {
+        self.put(Paint::Plain, ' ');
+        let pod = container.pod.as_deref();
+        match pod.map(|pod| (pod.namespace.as_deref(), pod.name.as_deref(), &pod.uid)) {
+            Some((Some(namespace), Some(pod), _)) => {
+                self.put(Paint::Container, format_args!("{}/{}", Escaped(namespace), Escaped(pod)));
+                if let Some(name) = container.name.as_deref() {
+                    self.put(Paint::Container, format_args!("/{}", Escaped(name)));
+                }
+            }
+            Some((_, _, uid)) => self.put(Paint::Container, format_args!("pod:{}", Escaped(uid))),
+            None => {
+                let id: String = container.id.chars().take(CONTAINER_ID_SHOWN).collect();
+                let runtime = container.runtime.unwrap_or("container");
+                self.put(Paint::Container, format_args!("{runtime}:{}", Escaped(&id)));
+            }
+        }
+    }
+
+    fn ends(&mut self, record: &ConnectionRecord) {
+        // Where nobody can say who asked whom, the line does not point either way.
+        let arrow = if record.role == Role::Unknown { "--" } else { "->" };
+        let (client, server) = (record.client.endpoint.to_string(), record.server.endpoint.to_string());
+        self.put(Paint::Plain, format_args!(" {client:>ENDPOINT_WIDTH$} "));
+        self.put(Paint::Faint, arrow);
+        self.put(Paint::Plain, format_args!(" {server:<ENDPOINT_WIDTH$} "));
+    }
+
+    fn remark(&mut self, paint: Paint, what: impl fmt::Display) {
+        self.put(Paint::Plain, ' ');
+        self.put(paint, what);
+    }
+
+    fn remarks(&mut self, record: &ConnectionRecord) {
+        if let Some(service) = &record.service {
+            self.remark(Paint::Service, Escaped(service));
+        }
+        let [client, server] = [&record.client, &record.server].map(|end| end.attribution.evidence);
+        match (client.map(Evidence::name), server.map(Evidence::name)) {
+            (Some(client), Some(server)) if client != server => {
+                self.remark(Paint::Faint, format_args!("{client}/{server}"));
+            }
+            (Some(evidence), _) | (None, Some(evidence)) => self.remark(Paint::Faint, evidence),
+            (None, None) => {}
+        }
+        if record.start.is_none() {
+            self.remark(Paint::Faint, "preexisting");
+        }
+        if record.event == RecordEvent::Update {
+            self.remark(Paint::Doubt, "update");
+        }
+        match record.state {
+            ConnectionState::Established => {}
+            state @ (ConnectionState::Connecting | ConnectionState::Closed) => {
+                self.remark(Paint::Faint, state.name())
+            }
+            state => self.remark(Paint::Bad, state.name()),
+        }
+        if record.event == RecordEvent::Close {
+            self.figures(record);
+        }
+    }
+
+    fn figures(&mut self, record: &ConnectionRecord) {
+        if let Some(lasted) = record.duration {
+            self.remark(Paint::Faint, format_args!("after {:.3} s", lasted.as_secs_f64()));
+        }
+        if let Some(io) = record.io {
+            let (sent, received) = (io.sent_bytes, io.received_bytes);
+            self.remark(Paint::Faint, format_args!("sent {sent} B received {received} B"));
+        }
+    }
+}
