@@ -10,7 +10,7 @@ use anyhow::{anyhow, bail};
 use jiff::tz::TimeZone;
 use netsnoop_core::attribution::{Rung, RungSet};
 use netsnoop_core::connection::RecordEvent;
-use netsnoop_core::observation::Direction;
+use netsnoop_core::packet::Direction;
 use netsnoop_core::service::Services;
 
 use crate::cli::{

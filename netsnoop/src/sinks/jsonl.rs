@@ -41,3 +41,165 @@ impl<W: Write> Sink for JsonlSink<W> {
         self.out.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use jsonschema::Validator;
+    use netsnoop_core::attribution::{Attribution, Evidence, Level, Reason, Rung};
+    use netsnoop_core::connection::{ConnectionState, RecordEvent, Role};
+    use netsnoop_core::five_tuple::Transport;
+    use netsnoop_core::process::Comm;
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::sinks::escape;
+    use crate::sinks::samples;
+
+    fn schema() -> Value {
+        serde_json::from_str(include_str!("../../../docs/schema/connection-v1.schema.json")).unwrap()
+    }
+
+    fn line(record: &ConnectionRecord) -> String {
+        let mut out = Vec::new();
+        JsonlSink::new(&mut out, UserNames::none()).write(record, samples::clock()).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn check_valid(validator: &Validator, line: &str) -> Result<(), String> {
+        let value: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        validator.validate(&value).map_err(|error| format!("{error} at {} in {line}", error.instance_path()))
+    }
+
+    #[test]
+    fn everything_known_is_this_line() {
+        let expected = concat!(
+            r#"{"schema_version":1,"event":"close","timestamp":"2026-11-21T20:01:03.623456789Z","#,
+            r#""connection":{"id":"9f3a000000000001","start":"2026-11-21T20:01:02.123456789Z","state":"closed","#,
+            r#""role":"syn","rungs":["sockops"],"duration_ns":1500000000},"#,
+            r#""network":{"transport":"tcp","type":"ipv4","community_id":"1:kmJeIsWeKhjEqQz3ZLQCxfv5nNg=","interface":"veth0"},"#,
+            r#""client":{"address":"198.18.1.10","port":54102,"netns":{"inode":4026532178,"cookie":7},"#,
+            r#""process":{"pid":29786,"start_time":"2026-11-21T20:00:12.340000000Z","name":"curl","#,
+            r#""executable":{"path":"/usr/bin/curl"}},"user":{"id":10001},"#,
+            r#""container":{"id":"4f9c2d7e1a8b3c5d6e0f4f9c2d7e1a8b3c5d6e0f4f9c2d7e1a8b3c5d6e0f4f9c","#,
+            r#""runtime":"containerd"},"k8s":{"namespace":{"name":"tools"},"#,
+            r#""pod":{"uid":"11111111-2222","name":"web-1"},"container":{"name":"app"}},"#,
+            r#""attribution":{"level":"process","evidence":"kernel_event"}},"#,
+            r#""server":{"address":"198.18.1.13","port":6379,"#,
+            r#""process":{"pid":800,"start_time":"2026-11-21T20:00:12.340000000Z","name":"redis-server"},"#,
+            r#""user":{"id":999},"attribution":{"level":"process","evidence":"listener"}},"#,
+            r#""service":{"name":"redis"},"io":{"sent_bytes":16,"received_bytes":2048}}"#,
+            "\n"
+        );
+        assert_eq!(line(&samples::between_two_processes()), expected);
+    }
+
+    #[test]
+    fn what_is_unknown_is_absent_and_why_is_said() {
+        let expected = concat!(
+            r#"{"schema_version":1,"event":"open","timestamp":"2026-11-21T20:01:02.123456789Z","#,
+            r#""connection":{"id":"9f3a000000000001","start":"2026-11-21T20:01:02.123456789Z","state":"refused","#,
+            r#""role":"syn","rungs":["proc"],"duration_ns":0},"#,
+            r#""network":{"transport":"tcp","type":"ipv4","community_id":"1:vyAgR0fU1wC+/PzA+IAdAkc6W/Q="},"#,
+            r#""client":{"address":"198.18.1.10","port":54103,"netns":{"inode":4026532178},"user":{"id":10001},"#,
+            r#""attribution":{"level":"namespace","evidence":"namespace","reason":"gone_before_lookup"}},"#,
+            r#""server":{"address":"198.18.1.13","port":81,"attribution":{"level":"none","reason":"closed_port"}}}"#,
+            "\n"
+        );
+        assert_eq!(line(&samples::refused_and_gone()), expected);
+    }
+
+    #[test]
+    fn every_sample_is_valid_and_the_schema_tells_good_from_bad() {
+        let validator = jsonschema::draft202012::new(&schema()).unwrap();
+        for record in samples::all() {
+            check_valid(&validator, &line(&record)).unwrap();
+        }
+        let good = line(&samples::between_two_processes());
+        let check_bad = |from: &str, to: &str| {
+            assert!(good.contains(from), "{from}");
+            assert!(check_valid(&validator, &good.replacen(from, to, 1)).is_err(), "{to}");
+        };
+        check_bad(r#""schema_version":1,"#, "");
+        check_bad(r#""schema_version":1,"#, r#""schema_version":2,"#);
+        check_bad(r#""event":"close""#, r#""event":"end""#);
+        check_bad(r#""port":54102"#, r#""port":65536"#);
+        check_bad(r#""user":{"id":10001}"#, r#""user":null"#);
+        check_bad(r#""user":{"id":10001}"#, r#""user":{"id":"10001"}"#);
+        check_bad(r#""evidence":"listener""#, r#""evidence":"guess""#);
+        check_bad(r#","evidence":"listener""#, "");
+        check_bad(r#""level":"process""#, r#""level":"none""#);
+        check_bad(r#""rungs":["sockops"]"#, r#""rungs":["magic"]"#);
+        check_bad(r#""name":"curl","#, r#""name":"curl","argv":[],"#);
+        check_bad("03.623456789Z", "03Z");
+    }
+
+    #[test]
+    fn the_schema_s_lists_are_those_of_the_core() {
+        let schema = schema();
+        let check = |definition: &str, names: &[&str]| {
+            let listed = schema.pointer(&format!("/$defs/{definition}/enum")).and_then(Value::as_array);
+            let listed: BTreeSet<_> = listed.unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+            assert_eq!(listed, names.iter().copied().collect::<BTreeSet<_>>(), "{definition}");
+        };
+        check("event", &RecordEvent::ALL.map(RecordEvent::name));
+        check("state", &ConnectionState::ALL.map(ConnectionState::name));
+        check("role", &Role::ALL.map(Role::name));
+        check("rung", &Rung::ALL.map(Rung::name));
+        check("transport", &Transport::ALL.map(Transport::name));
+        check("level", &Level::ALL.map(Level::name));
+        check("evidence", &Evidence::ALL.map(Evidence::name));
+        check("reason", &Reason::ALL.map(Reason::name));
+    }
+
+    #[test]
+    fn every_key_of_the_schema_says_what_it_is() {
+        fn check(path: &str, part: &Value) {
+            let Some(part) = part.as_object() else { return };
+            for (name, key) in part.get("properties").and_then(Value::as_object).into_iter().flatten() {
+                assert!(key.get("description").is_some_and(Value::is_string), "{path}.{name}");
+                check(&format!("{path}.{name}"), key);
+            }
+            if part.contains_key("properties") {
+                assert_eq!(part.get("additionalProperties"), Some(&Value::Bool(false)), "{path}");
+            }
+        }
+        let schema = schema();
+        check("", &schema);
+        for (name, definition) in schema["$defs"].as_object().unwrap() {
+            check(name, definition);
+        }
+    }
+
+    #[test]
+    fn user_names_are_written_where_known() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("proc/1/root/etc")).unwrap();
+        let passwd = "tools.foo:x:10001:10001::/:/bin/sh\n";
+        std::fs::write(root.path().join("proc/1/root/etc/passwd"), passwd).unwrap();
+        let names = UserNames::open(&root.path().join("proc"), Arc::default());
+        let mut out = Vec::new();
+        let record = samples::between_two_processes();
+        JsonlSink::new(&mut out, names).write(&record, samples::clock()).unwrap();
+        let value: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(value.pointer("/client/user/name").and_then(Value::as_str), Some("tools.foo"));
+        assert_eq!(value.pointer("/server/user/name"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_process_name_makes_one_valid_line_without_control_bytes(comm in any::<[u8; 15]>()) {
+            let validator = jsonschema::draft202012::new(&schema()).unwrap();
+            let mut process = samples::process(1, "", 0);
+            process.name = Comm::new(&comm);
+            let mut record = samples::between_two_processes();
+            record.client.attribution = Attribution::process(process, Evidence::Proc);
+            let line = line(&record);
+            prop_assert_eq!(line.matches(escape::is_unsafe).collect::<Vec<_>>(), ["\n"]);
+            prop_assert_eq!(check_valid(&validator, &line), Ok(()));
+        }
+    }
+}
