@@ -1,6 +1,7 @@
 //! What a developer of netsnoop runs. Each subcommand is a file; this one only names them.
 
 mod ci;
+mod fuzz;
 mod layers;
 mod prerequisites;
 mod run;
@@ -29,6 +30,8 @@ enum Task {
     Test(test::TestArguments),
     /// Everything CI checks: formatting, lints, layers, no_std, kernel object, tests, docs
     Ci(test::TestArguments),
+    /// Run each fuzz target for a while
+    Fuzz(fuzz::FuzzArguments),
     /// Check the one-way flow between crates and modules
     Layers,
     /// Run the kernel-hook tests in guest kernels under QEMU
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Task::Run(arguments) => run::run(&arguments),
         Task::Test(arguments) => test::test(&arguments),
         Task::Ci(arguments) => ci::check_everything(&arguments),
+        Task::Fuzz(arguments) => fuzz::fuzz(&arguments).map(|()| ExitCode::SUCCESS),
         Task::Layers => layers::check().map(|()| ExitCode::SUCCESS),
         Task::VmTest(arguments) => vm::test(&arguments),
     };
