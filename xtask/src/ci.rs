@@ -5,10 +5,12 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result};
 
 use crate::test::{Tally, TestArguments};
-use crate::{layers, prerequisites, shell, test};
+use crate::{fuzz, layers, prerequisites, shell, test};
 
 /// A bare target that has `core` and `alloc` but no `std`: what builds for it cannot touch a system.
 const BARE_TARGET: &str = "x86_64-unknown-none";
+/// How long each fuzz target runs: a smoke test that keeps the seeds working, not a search.
+const FUZZ_SECONDS: u32 = 15;
 
 /// Runs every check; the first that fails ends it, but of the tests all run.
 pub(crate) fn check_everything(arguments: &TestArguments) -> Result<ExitCode> {
@@ -19,6 +21,7 @@ pub(crate) fn check_everything(arguments: &TestArguments) -> Result<ExitCode> {
     layers::check()?;
     check_core_is_bare(&mut tally)?;
     check_docs()?;
+    smoke_fuzz(&mut tally)?;
     test::test_after(arguments, tally)
 }
 
@@ -61,6 +64,14 @@ fn check_core_is_bare(tally: &mut Tally) -> Result<()> {
     }
     let build = ["check", "--locked", "--package", "netsnoop-core", "--target", BARE_TARGET];
     shell::run(shell::cargo().args(build))
+}
+
+fn smoke_fuzz(tally: &mut Tally) -> Result<()> {
+    if shell::find("c++").is_none() {
+        tally.skip("cargo xtask fuzz", "no C++ compiler for the fuzzer's runtime");
+        return Ok(());
+    }
+    fuzz::run(FUZZ_SECONDS)
 }
 
 fn check_docs() -> Result<()> {
