@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result};
 
 use crate::test::{Tally, TestArguments};
-use crate::{fuzz, layers, prerequisites, shell, test};
+use crate::{build_ebpf, fuzz, layers, prerequisites, shell, test};
 
 /// A bare target that has `core` and `alloc` but no `std`: what builds for it cannot touch a system.
 const BARE_TARGET: &str = "x86_64-unknown-none";
@@ -21,6 +21,7 @@ pub(crate) fn check_everything(arguments: &TestArguments) -> Result<ExitCode> {
     layers::check()?;
     check_core_is_bare(&mut tally)?;
     check_docs()?;
+    build_ebpf::check(&mut tally)?;
     smoke_fuzz(&mut tally)?;
     test::test_after(arguments, tally)
 }

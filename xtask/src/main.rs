@@ -1,5 +1,6 @@
 //! What a developer of netsnoop runs. Each subcommand is a file; this one only names them.
 
+mod build_ebpf;
 mod ci;
 mod fuzz;
 mod layers;
@@ -34,6 +35,8 @@ enum Task {
     Fuzz(fuzz::FuzzArguments),
     /// Check the one-way flow between crates and modules
     Layers,
+    /// Build the kernel half anew, with rustup's nightly or Debian's compiler
+    BuildEbpf(build_ebpf::BuildEbpfArguments),
     /// Run the kernel-hook tests in guest kernels under QEMU
     VmTest(vm::VmArguments),
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Ci(arguments) => ci::check_everything(&arguments),
         Task::Fuzz(arguments) => fuzz::fuzz(&arguments).map(|()| ExitCode::SUCCESS),
         Task::Layers => layers::check().map(|()| ExitCode::SUCCESS),
+        Task::BuildEbpf(arguments) => build_ebpf::run(&arguments),
         Task::VmTest(arguments) => vm::test(&arguments),
     };
     outcome.unwrap_or_else(|error| match writeln!(io::stderr().lock(), "xtask: {error:#}") {
