@@ -11,11 +11,15 @@ use crate::process::Comm;
 pub struct Stat {
     /// The name of the thread group leader.
     pub comm: Comm,
-    /// The state letter: `Z` is a zombie, whose leader has ended though threads may live on.
-    pub state: u8,
+    /// Whether it is a thread of the kernel.
+    pub is_kernel_thread: bool,
     /// When it started, in clock ticks since boot.
     pub start_ticks: u64,
 }
+
+/// `PF_KTHREAD` in the flags of a task, unchanged since Linux 2.6.32:
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched.h>.
+const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// Decodes `/proc/<pid>/stat`; `None` if it is cut or no such text. The name may hold parentheses,
 /// so it ends at the last one.
@@ -25,10 +29,11 @@ pub fn decode_stat(text: &[u8]) -> Option<Stat> {
     let close = text.iter().rposition(|byte| *byte == b')')?;
     let comm = Comm::new(text.get(open + 1..close)?);
     let mut fields = words(text.get(close + 1..)?);
-    let state = *fields.next()?.first()?;
-    // The state is field 3, the start time field 22.
-    let start_ticks = decimal(fields.nth(18)?)?;
-    Some(Stat { comm, state, start_ticks })
+    fields.next()?;
+    // The state is field 3, the flags field 9, the start time field 22.
+    let is_kernel_thread = decimal(fields.nth(5)?)? & KERNEL_THREAD != 0;
+    let start_ticks = decimal(fields.nth(12)?)?;
+    Some(Stat { comm, is_kernel_thread, start_ticks })
 }
 
 /// The real uid in `/proc/<pid>/status` (man 5 proc_pid_status), as the reader's user namespace has it.
@@ -51,7 +56,7 @@ mod tests {
         let text = [b"4321 (", comm, format!(") {REST}\n").as_bytes()].concat();
         let stat = decode_stat(&text).unwrap();
         assert_eq!(stat.comm.as_bytes(), expected);
-        assert_eq!((stat.state, stat.start_ticks), (b'S', 778_899));
+        assert_eq!((stat.is_kernel_thread, stat.start_ticks), (false, 778_899));
     }
 
     #[test]
@@ -61,6 +66,17 @@ mod tests {
         check(b"", b"");
         check(b"\xff\x1b[31m", b"\xff\x1b[31m");
         check(b"kworker/u8:1-events_unbound", b"kworker/u8:1-ev");
+    }
+
+    #[test]
+    fn kernel_threads_have_their_flag() {
+        // Linux 6.18.
+        let text = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 3 0 0\n";
+        let stat = decode_stat(text).unwrap();
+        assert_eq!(
+            (stat.comm.as_bytes(), stat.is_kernel_thread, stat.start_ticks),
+            (&b"kthreadd"[..], true, 3)
+        );
     }
 
     #[test]

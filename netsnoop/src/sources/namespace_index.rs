@@ -17,6 +17,7 @@ use netsnoop_core::time::Timestamp;
 use procfs::process::MountInfo;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, capabilities};
 
 use super::netns::{NamespaceVisitor, VisitError, inode_of};
 use super::proc_fs::{ProcRoot, ProcessDir, count_unreadable, read_file_at};
@@ -31,7 +32,7 @@ const FULL_REFRESH: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 struct Member {
     dir_inode: u64,
-    /// `None` if it may not be read, or the process was gone.
+    /// `None` if it may not be asked, or has ended: the threads of a zombie may live on, anywhere.
     namespace: Option<u32>,
     first_seen: Timestamp,
     refresh: u64,
@@ -53,7 +54,6 @@ pub(super) struct NamespaceIndex {
     mounts: Vec<NamespaceMount>,
     refreshes: u64,
     last_full: Option<Timestamp>,
-    denied: bool,
 }
 
 /// How the `net` files of the namespace at hand are read.
@@ -84,7 +84,6 @@ impl NamespaceIndex {
             mounts: Vec::new(),
             refreshes: 0,
             last_full: None,
-            denied: false,
         })
     }
 
@@ -111,13 +110,13 @@ impl NamespaceIndex {
             })
             .with_context(|| format!("list the processes in {}", proc_root.path().display()))?;
         members.retain(|_, member| member.refresh == refresh);
-        self.denied = members.values().any(|member| member.namespace.is_none());
         Ok(())
     }
 
-    /// Whether the namespace of some process is not known.
-    pub(super) const fn some_unknown(&self) -> bool {
-        self.denied
+    /// Whether this thread may ask processes of others for their namespace (man 2 ptrace, "Ptrace
+    /// access mode checking"). Without that a namespace that is not found may still be there.
+    pub(super) fn may_ask_all() -> bool {
+        capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_PTRACE))
     }
 
     /// Every namespace with its processes, newest first; those that only a mount keeps have none.
@@ -144,10 +143,10 @@ impl NamespaceIndex {
         let mut pids: Vec<(u32, bool)> = self
             .members
             .iter()
-            .map(|(pid, member)| (*pid, member.namespace.is_none_or(|namespace| namespace == inode)))
+            .map(|(pid, member)| (*pid, member.namespace.is_some_and(|other| other != inode)))
             .collect();
         pids.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));
-        let (inside, outside): (Vec<_>, Vec<_>) = pids.into_iter().partition(|(_, inside)| *inside);
+        let (outside, inside): (Vec<_>, Vec<_>) = pids.into_iter().partition(|(_, outside)| *outside);
         (inside.into_iter().map(|(pid, _)| pid).collect(), outside.into_iter().map(|(pid, _)| pid).collect())
     }
 

@@ -23,10 +23,6 @@ use rustix::io::Errno;
 
 use crate::counters::Counters;
 
-/// The inode of the initial pid namespace. Fixed since Linux 3.8: `PROC_PID_INIT_INO` in
-/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/proc_ns.h>.
-const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
-
 /// A `/proc` of some pid namespace, held open.
 #[derive(Debug)]
 pub(super) struct ProcRoot {
@@ -73,11 +69,11 @@ impl ProcRoot {
         &self.path
     }
 
-    /// Whether every process of the node is in here, and can be read: it belongs to the initial pid
-    /// namespace and its first process is not hidden (`hidepid`, man 5 proc) or refused.
+    /// Whether every process of the node is in here and shown to us (`hidepid`, man 5 proc): only the
+    /// initial pid namespace has the kernel's threads, whose parent has pid 2.
     pub(super) fn is_whole(&self) -> bool {
-        statat(&self.dir, c"1/ns/pid", AtFlags::empty())
-            .is_ok_and(|stat| stat.st_ino == INITIAL_PID_NAMESPACE)
+        let mut text = Vec::new();
+        self.read("2/stat", &mut text).is_ok() && decode_stat(&text).is_some_and(|stat| stat.is_kernel_thread)
     }
 
     /// Calls `each` for every process, in the kernel's order: by rising pid, so that one that starts

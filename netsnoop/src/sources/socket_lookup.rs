@@ -90,7 +90,7 @@ impl SocketLookup {
                 tables.read((key, &files), wanted, counters)
             }
         });
-        let found = entered.unwrap_or_else(|error| Err(self.reason_of(error, counters)));
+        let found = entered.unwrap_or_else(|error| Err(Self::reason_of(error, counters)));
         let found = found.unwrap_or_else(|reason| Found {
             key: namespace,
             rung: if self.tables.rungs.contains(Rung::SockDiag) { Rung::SockDiag } else { Rung::Proc },
@@ -100,9 +100,9 @@ impl SocketLookup {
         self.snapshot(found, (started, wanted), counters)
     }
 
-    fn reason_of(&self, error: VisitError, counters: &Counters) -> Reason {
+    fn reason_of(error: VisitError, counters: &Counters) -> Reason {
         match error {
-            VisitError::Gone if !self.index.some_unknown() => Reason::GoneBeforeLookup,
+            VisitError::Gone if NamespaceIndex::may_ask_all() => Reason::GoneBeforeLookup,
             VisitError::Gone | VisitError::Denied => Reason::Permission,
             VisitError::Failed(errno) => {
                 count_unreadable(counters, errno);
