@@ -1,0 +1,189 @@
+//! A small node for tests: a bridge in a namespace of its own, pods on it, users, cgroups, traffic.
+//!
+//! Namespaces live as long as a holding process does, so nothing is left behind even if a test is
+//! killed: the holder sees its input end, the kernel takes the namespace and its links.
+
+pub(crate) mod cgroup;
+pub(crate) mod records;
+pub(crate) mod streams;
+pub(crate) mod traffic;
+pub(crate) mod watch;
+
+use std::env;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use cgroup::Cgroup;
+use traffic::Traffic;
+
+/// How long something that must happen may take: generous, since it is only waited out in failure.
+/// Emulated guests get more.
+pub(crate) fn patience() -> Duration {
+    let slowness = env::var("NETSNOOP_TEST_SLOWNESS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(15) * slowness.unwrap_or(1)
+}
+
+/// Says that a test leaves itself out; `cargo xtask test` collects these lines.
+pub(crate) fn skip(test: &str, reason: &str) {
+    writeln!(io::stdout().lock(), "\nskipped: {test}: {reason}").unwrap();
+}
+
+/// The netsnoop under test.
+pub(crate) fn netsnoop() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_netsnoop"))
+}
+
+/// The traffic program, which cargo builds beside it.
+pub(crate) fn traffic_program() -> PathBuf {
+    netsnoop().with_file_name("examples").join("traffic")
+}
+
+/// A namespace, named by the process that holds it.
+pub(crate) struct Namespace {
+    holder: Traffic,
+}
+
+impl Namespace {
+    fn new() -> Self {
+        let mut command = Command::new("unshare");
+        command.arg("--net").arg(traffic_program()).arg("hold");
+        let holder = Traffic::start(&mut command);
+        holder.wait_for("ready");
+        let namespace = Self { holder };
+        namespace.ip("link set lo up");
+        namespace
+    }
+
+    fn path(&self) -> String {
+        format!("/proc/{}/ns/net", self.holder.pid())
+    }
+
+    /// A command inside of it. `nsenter` and not `ip netns exec`, which would hide the cgroup mounts.
+    pub(crate) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.path())).arg(program);
+        command
+    }
+
+    /// Runs `ip` with these words inside of it.
+    pub(crate) fn ip(&self, words: &str) {
+        let output = self.command(Path::new("ip")).args(words.split(' ')).output().unwrap();
+        assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// A namespace on the node's bridge, with an IPv4 and an IPv6 address.
+pub(crate) struct Pod {
+    pub(crate) namespace: Namespace,
+    /// The last number of its addresses.
+    number: u8,
+}
+
+impl Pod {
+    /// Its address with `port`, IPv4.
+    pub(crate) fn v4(&self, port: u16) -> String {
+        format!("198.18.77.{}:{port}", self.number)
+    }
+
+    /// Its address with `port`, IPv6.
+    pub(crate) fn v6(&self, port: u16) -> String {
+        format!("[2001:db8:77::{}]:{port}", self.number)
+    }
+}
+
+/// Who runs a traffic program, and where.
+#[derive(Clone, Copy)]
+pub(crate) struct Actor<'a> {
+    pub(crate) namespace: &'a Namespace,
+    pub(crate) uid: u32,
+    pub(crate) cgroup: Option<&'a Cgroup>,
+}
+
+impl<'a> Actor<'a> {
+    pub(crate) fn new(namespace: &'a Namespace, uid: u32) -> Self {
+        Self { namespace, uid, cgroup: None }
+    }
+
+    /// Starts the traffic program in a part. The shell puts itself into the cgroup and then becomes
+    /// nsenter, which becomes the program: one process, one pid.
+    pub(crate) fn start(&self, part: &str) -> Traffic {
+        let uid = self.uid.to_string();
+        let procs = self.cgroup.map_or_else(|| PathBuf::from("/dev/null"), Cgroup::procs_file);
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "echo 0 > \"$1\"; shift; exec \"$@\"", "sh"])
+            .arg(procs)
+            .args(["nsenter", &format!("--net={}", self.namespace.path()), "-S", &uid, "-G", &uid])
+            .arg(traffic_program())
+            .args(part.split(' '));
+        Traffic::start(&mut command)
+    }
+
+    /// Starts a server and waits until it listens.
+    pub(crate) fn serve(&self, part: &str) -> Traffic {
+        let server = self.start(part);
+        server.wait_for("listen");
+        server
+    }
+
+    /// Runs a part to its end and returns what it told last.
+    pub(crate) fn run(&self, part: &str) -> traffic::Truth {
+        self.start(part).finish()
+    }
+}
+
+/// The node.
+pub(crate) struct Lab {
+    pub(crate) node: Namespace,
+    pub(crate) client: Pod,
+    pub(crate) server: Pod,
+}
+
+impl Lab {
+    /// Makes one, or says why `test` is left out.
+    pub(crate) fn new(test: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            skip(test, "needs root");
+            return None;
+        }
+        for program in ["ip", "nsenter", "unshare"] {
+            let found =
+                Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+            if found.is_err() {
+                skip(test, &format!("needs {program}"));
+                return None;
+            }
+        }
+        let node = Namespace::new();
+        node.ip("link add br0 type bridge forward_delay 0 mcast_snooping 0");
+        node.ip("link set br0 up");
+        node.ip("addr add 198.18.77.1/24 dev br0");
+        node.ip("addr add 2001:db8:77::1/64 dev br0 nodad");
+        let client = add_pod(&node, 10);
+        let server = add_pod(&node, 11);
+        Some(Self { node, client, server })
+    }
+
+    /// The usual client: user 10001 in the client pod.
+    pub(crate) fn client(&self) -> Actor<'_> {
+        Actor::new(&self.client.namespace, 10001)
+    }
+
+    /// The usual server: user 10002 in the server pod.
+    pub(crate) fn server(&self) -> Actor<'_> {
+        Actor::new(&self.server.namespace, 10002)
+    }
+}
+
+fn add_pod(node: &Namespace, number: u8) -> Pod {
+    let namespace = Namespace::new();
+    let holder = namespace.holder.pid();
+    node.ip(&format!("link add veth{number} type veth peer name eth0 netns {holder}"));
+    node.ip(&format!("link set veth{number} master br0 up"));
+    namespace.ip(&format!("addr add 198.18.77.{number}/24 dev eth0"));
+    namespace.ip(&format!("addr add 2001:db8:77::{number}/64 dev eth0 nodad"));
+    namespace.ip("link set eth0 up");
+    Pod { namespace, number }
+}

@@ -1,0 +1,14 @@
+//! netsnoop as its users run it: real traffic between network namespaces that the tests make, and the
+//! records compared with what the traffic programs say they did.
+//!
+//! Needs root, `ip`, `nsenter` and `unshare`; without them each test says that it was left out.
+//! `cargo xtask test` runs these one at a time, since cgroup programs see the whole machine's traffic;
+//! every test judges records of its own namespaces only.
+
+mod failing;
+mod identity;
+mod lab;
+mod ladder;
+mod load;
+mod owners;
+mod scenarios;
