@@ -35,8 +35,9 @@ pub(crate) fn pack(kernel: &Kernel, live: &TestBinary, filter: &str) -> Result<P
         let path = shell::find(name).with_context(|| format!("{name} is not on this machine"))?;
         stage.add_program(&path)?;
     }
-    stage.add_schema()?;
     let modules = stage.add_modules(kernel)?;
+    // Its working folder; nothing in it is read.
+    stage.place(&live.folder.join("Cargo.toml"))?;
     stage.write_init(&init_script(live, filter, &modules))?;
     let archive = folder.join("initramfs.cpio");
     stage.archive(&archive)?;
@@ -56,7 +57,6 @@ fn init_script(live: &TestBinary, filter: &str, modules: &[String]) -> String {
          busybox mount -t sysfs sysfs /sys\n\
          busybox mount -t devtmpfs devtmpfs /dev\n\
          busybox mount -t tmpfs tmpfs /run\n\
-         busybox mount -t tmpfs tmpfs /tmp\n\
          busybox mount -t cgroup2 cgroup2 /sys/fs/cgroup\n\
          busybox mount -t bpf bpf /sys/fs/bpf\n\
          {insert}\
@@ -135,15 +135,6 @@ impl Stage {
             if !self.place(Path::new(library))?.exists() {
                 self.add_file(Path::new(library))?;
             }
-        }
-        Ok(())
-    }
-
-    fn add_schema(&self) -> Result<()> {
-        let folder =
-            fs::canonicalize(shell::workspace().join("docs/schema")).context("looking for docs/schema")?;
-        for entry in fs::read_dir(&folder).context("reading docs/schema")? {
-            self.add_file(&entry.context("reading docs/schema")?.path())?;
         }
         Ok(())
     }
