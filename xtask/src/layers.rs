@@ -207,11 +207,12 @@ fn workspace_sources(folder: &str) -> Result<Vec<Source>> {
         let entries = fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?;
         for entry in entries {
             let path = entry.with_context(|| format!("reading {}", folder.display()))?.path();
+            if path.file_stem().is_some_and(|name| name == "tests") {
+                continue;
+            }
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs")
-                && !path.ends_with("tests.rs")
-            {
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
                 sources.push(read_source(&root, &path)?);
             }
         }

@@ -57,7 +57,7 @@ impl Watch {
     /// Waits until it has said that it watches; `false` if it ended before.
     pub(crate) fn is_ready(&self) -> bool {
         self.stderr
-            .wait(patience(), |lines| lines.iter().find(|line| line.contains("watching")).map(|_| ()))
+            .wait(patience(), |lines| lines.iter().find(|line| line.contains("sockets known")).map(|_| ()))
             .is_some()
     }
 
