@@ -1,1 +1,3 @@
 //! The kernel half, from the user side: load, attach, read.
+
+pub mod btf;
