@@ -40,6 +40,8 @@ pub struct Counters {
     pub events_read: Counter,
     /// Records lost because the channel to the reconciler was full.
     pub events_lost_in_channel: Counter,
+    /// Records of the socket iterator that could not be decoded.
+    pub iterator_records_rejected: Counter,
     /// Answers to lookups lost because the channel to the reconciler was full.
     pub observations_lost_in_channel: Counter,
     /// Questions lost because the channel to the lookup thread was full.

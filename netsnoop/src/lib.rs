@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod failure;
 pub mod intake;
 pub mod pipeline;
+pub mod privileges;
 pub mod sinks;
 pub mod sources;
 

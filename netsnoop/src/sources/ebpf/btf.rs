@@ -152,9 +152,9 @@ impl KernelTypes {
     }
 
     fn has(&self, wanted_kind: u32, wanted_name: &str) -> bool {
-        (1..self.starts.len()).filter_map(|id| self.header_at(*self.starts.get(id)?)).any(|this| {
-            this.kind == wanted_kind && self.name(this.name) == Some(wanted_name.as_bytes())
-        })
+        (1..self.starts.len())
+            .filter_map(|id| self.header_at(*self.starts.get(id)?))
+            .any(|this| this.kind == wanted_kind && self.name(this.name) == Some(wanted_name.as_bytes()))
     }
 
     fn path_offset_bits(&self, composite: u32, path: &str) -> Option<u32> {
@@ -184,9 +184,11 @@ impl KernelTypes {
     }
 
     fn members(&self, composite: u32) -> impl Iterator<Item = Member> {
-        let composite = self.starts.get(composite as usize).and_then(|start| Some((*start, self.header_at(*start)?)));
+        let composite =
+            self.starts.get(composite as usize).and_then(|start| Some((*start, self.header_at(*start)?)));
         let composite = composite.filter(|(_, this)| matches!(this.kind, kind::STRUCT | kind::UNION));
-        let (start, count, packed) = composite.map_or((0, 0, false), |(at, this)| (at, this.members, this.packs_bitfields));
+        let (start, count, packed) =
+            composite.map_or((0, 0, false), |(at, this)| (at, this.members, this.packs_bitfields));
         (0..count).map_while(move |index| {
             let at = start + TYPE_HEADER_LEN + (index * MEMBER_LEN);
             let offset = u32_at(&self.types, at + 8)?;
@@ -247,10 +249,7 @@ impl Type {
     }
 
     const fn is_wrapper(self) -> bool {
-        matches!(
-            self.kind,
-            kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG
-        )
+        matches!(self.kind, kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG)
     }
 }
 
@@ -264,9 +263,11 @@ fn section<'a>(bytes: &'a [u8], name: &'static str, place: (u32, u32, u32)) -> R
     let start = u64::from(place.0) + u64::from(place.1);
     let end = start + u64::from(place.2);
     let range = usize::try_from(start).ok().zip(usize::try_from(end).ok());
-    range
-        .and_then(|(start, end)| bytes.get(start..end))
-        .ok_or(BtfError::Section { section: name, end, length: bytes.len() })
+    range.and_then(|(start, end)| bytes.get(start..end)).ok_or(BtfError::Section {
+        section: name,
+        end,
+        length: bytes.len(),
+    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,102 @@
+//! What to do about a rung that fails: decided by the kind of cause, the rung, and the capabilities held.
+
+use netsnoop_core::attribution::Rung;
+use rustix::thread::CapabilitySet;
+
+use crate::sources::ebpf::report::{Cause, Failure};
+
+/// What a rung needs to be loaded, attached and read.
+pub(super) fn capabilities_for(rung: Rung) -> CapabilitySet {
+    let tracing = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
+    match rung {
+        Rung::Sockops => tracing.union(CapabilitySet::NET_ADMIN),
+        Rung::Kprobe | Rung::Fentry | Rung::TpBtf | Rung::RawTp | Rung::Iterator => tracing,
+        Rung::SockDiag => CapabilitySet::SYS_ADMIN.union(CapabilitySet::SYS_PTRACE),
+        Rung::Proc => CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_READ_SEARCH),
+    }
+}
+
+/// The remedy for `failure` of a program on `rung`, given what is `held`.
+pub(super) fn remedy(rung: Rung, failure: &Failure, held: CapabilitySet) -> String {
+    match failure.cause {
+        Cause::Permission => permission(rung, held),
+        Cause::MissingHook => missing_hook(rung, failure).to_owned(),
+        Cause::Verifier => "try a newer kernel, and report this: `netsnoop -vv doctor` shows the verifier's log".into(),
+        Cause::NoBtf => {
+            "use a kernel built with CONFIG_DEBUG_INFO_BTF=y (Linux 5.4 or later); in a container mount /sys read-only"
+                .into()
+        }
+        Cause::CgroupRoot => "share the host's cgroup namespace and mount /sys/fs/cgroup, or on the host: mount -t \
+                              cgroup2 none /sys/fs/cgroup"
+            .into(),
+        Cause::Tracefs => {
+            "mount -t tracefs tracefs /sys/kernel/tracing, or grant CAP_SYS_ADMIN to have it mounted in private".into()
+        }
+        Cause::Other => "report this with the output of `netsnoop -vv doctor`".into(),
+    }
+}
+
+/// How to get the capabilities that `rung` lacks.
+pub(super) fn permission(rung: Rung, held: CapabilitySet) -> String {
+    let missing = capabilities_for(rung).difference(held);
+    if missing.is_empty() {
+        return "no capability is missing: the kernel itself, its lockdown mode or a seccomp profile refuses this".into();
+    }
+    // Before Linux 5.8 CAP_SYS_ADMIN stood for CAP_BPF and CAP_PERFMON (man 7 capabilities).
+    format!("run as root, or grant {}", names(missing))
+}
+
+/// Capabilities as one writes them.
+pub(super) fn names(set: CapabilitySet) -> String {
+    let names: Vec<String> = set.iter_names().map(|(name, _)| format!("CAP_{name}")).collect();
+    names.join(", ")
+}
+
+fn missing_hook(rung: Rung, failure: &Failure) -> &'static str {
+    let since_6_3 = ["sock_send_length", "sock_recv_length"];
+    if since_6_3.iter().any(|name| failure.text.contains(name)) {
+        return "use Linux 6.3 or later, which has these tracepoints";
+    }
+    match rung {
+        Rung::Kprobe => "use a kernel built with CONFIG_KPROBES=y and CONFIG_KPROBE_EVENTS=y",
+        Rung::Fentry => {
+            "use a kernel built with CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS=y (x86: Linux 5.5 or later)"
+        }
+        Rung::TpBtf => {
+            "use Linux 5.5 or later, built with CONFIG_FTRACE_SYSCALLS=y for the system call exits"
+        }
+        Rung::Iterator => "use Linux 5.8 or later",
+        Rung::RawTp | Rung::Sockops => {
+            "use Linux 5.8 or later, built with CONFIG_CGROUP_BPF=y and CONFIG_BPF_EVENTS=y"
+        }
+        Rung::SockDiag => "load the modules tcp_diag and udp_diag",
+        Rung::Proc => "mount a proc file system",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netsnoop_core::attribution::Rung;
+    use rustix::thread::CapabilitySet;
+
+    use super::remedy;
+    use crate::sources::ebpf::report::{Cause, Failure};
+
+    fn check(rung: Rung, cause: Cause, held: CapabilitySet, expected: &str) {
+        let failure = Failure { cause, text: "attaching to BTF tracepoint sock_send_length: gone".into() };
+        assert_eq!(remedy(rung, &failure, held), expected);
+    }
+
+    #[test]
+    fn remedies_name_what_is_missing() {
+        let bpf = CapabilitySet::BPF;
+        check(Rung::Sockops, Cause::Permission, bpf, "run as root, or grant CAP_NET_ADMIN, CAP_PERFMON");
+        check(
+            Rung::Fentry,
+            Cause::Permission,
+            CapabilitySet::all(),
+            "no capability is missing: the kernel itself, its lockdown mode or a seccomp profile refuses this",
+        );
+        check(Rung::TpBtf, Cause::MissingHook, bpf, "use Linux 6.3 or later, which has these tracepoints");
+    }
+}

@@ -1,0 +1,86 @@
+//! The object of the kernel half: parsed, told the kernel's offsets, its maps made.
+//!
+//! The programs in it are loaded and attached one by one by `attach`.
+
+use anyhow::{Context, Result};
+use aya::{Btf, EbpfLoader, Endianness, VerifierLogLevel};
+use netsnoop_common::offsets::{ABSENT, KernelOffsets};
+use netsnoop_common::programs::{ACCEPT_EXIT_RUNG, CONNECT_BY_STATE, CONNECTING, EVENTS, OFFSETS, USES};
+use netsnoop_core::attribution::Rung;
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::btf::{KERNEL_BTF_PATH, KernelTypes};
+use super::report::{Cause, Failure};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../netsnoop-ebpf/netsnoop.bpf.o");
+
+/// What the programs need to know of the running kernel.
+#[derive(Debug)]
+pub(super) struct KernelFacts {
+    offsets: [u32; KernelOffsets::FIELDS.len()],
+    pub(super) btf: Btf,
+}
+
+impl KernelFacts {
+    pub(super) fn read() -> Result<Self, Failure> {
+        Self::try_read().map_err(|error| Failure::new(Cause::NoBtf, &error))
+    }
+
+    fn try_read() -> Result<Self> {
+        let bytes = std::fs::read(KERNEL_BTF_PATH).with_context(|| {
+            format!("reading {KERNEL_BTF_PATH}, which tells where the kernel keeps the fields of its structs")
+        })?;
+        let types = KernelTypes::parse(&bytes).with_context(|| format!("understanding {KERNEL_BTF_PATH}"))?;
+        let offsets = KernelOffsets::FIELDS.map(|field| {
+            types.offset_of(field.structure, field.path).unwrap_or_else(|| {
+                log::debug!("this kernel has no {}.{}", field.structure, field.path);
+                ABSENT
+            })
+        });
+        let btf = Btf::parse(&bytes, Endianness::default())
+            .with_context(|| format!("finding attach points in {KERNEL_BTF_PATH}"))?;
+        Ok(Self { offsets, btf })
+    }
+}
+
+/// How the programs shall behave.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Globals {
+    /// `socket_state_*` must tell connects, as nothing stronger does.
+    pub(super) connect_by_state: bool,
+    /// What `accept_exit` and `accept4_exit` name in their records.
+    pub(super) accept_exit_rung: Rung,
+    /// Whether the programs write diagnostics.
+    pub(super) log: bool,
+}
+
+/// Makes the maps and leaves the programs to be loaded one by one. With `ring` false the maps are as
+/// small as can be: the iterator writes to its file only.
+pub(super) fn object(facts: &KernelFacts, globals: Globals, ring: bool) -> Result<aya::Ebpf, Failure> {
+    let connect_by_state = u32::from(globals.connect_by_state);
+    let accept_exit_rung = globals.accept_exit_rung as u32;
+    let log_level = if globals.log { u8::MAX } else { 0 };
+    let mut loader = EbpfLoader::new();
+    loader
+        .btf(Some(&facts.btf))
+        .override_global(OFFSETS, &facts.offsets, true)
+        .override_global(CONNECT_BY_STATE, &connect_by_state, true)
+        .override_global(ACCEPT_EXIT_RUNG, &accept_exit_rung, true)
+        .override_global(aya_log::LEVEL, &log_level, false)
+        .verifier_log_level(if globals.log { VerifierLogLevel::default() } else { VerifierLogLevel::STATS });
+    if !ring {
+        loader.map_max_entries(EVENTS, 1).map_max_entries(USES, 1).map_max_entries(CONNECTING, 1);
+    }
+    raise_locked_memory_limit();
+    loader.load(OBJECT).map_err(|error| Failure::of_object(&error))
+}
+
+/// Before Linux 5.11 maps count as locked memory, of which a process may have 64 KiB by default
+/// (<https://github.com/torvalds/linux/commit/97306be45fbe>). Where the limit may not be raised, making
+/// the maps fails with a reason of its own.
+fn raise_locked_memory_limit() {
+    let unlimited = Rlimit { current: None, maximum: None };
+    if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
+        log::debug!("raising the limit of locked memory: {error}");
+    }
+}
