@@ -27,26 +27,27 @@ Most of it needs root. `netsnoop help` lists everything.
 ";
 
 const WATCH_HELP: &str = "\
-Each line tells one connection: local time, protocol, owner of the client end, client -> server, owner of the
-server end, service, evidence, and the state if it is not plainly established. An owner that nobody can name is
-shown in parentheses with the reason, for example (remote).
+Each line tells one connection: local time, protocol, owner of the client end, client -> server,
+owner of the server end, service, evidence, and the state if it is not plainly established. -- in
+place of -> means that nobody can say which end asked. An owner that nobody can name is shown in
+parentheses with the reason, for example (remote).
 
 EXAMPLES
-  netsnoop watch                                    every new connection of every network namespace
-  netsnoop watch -i eth0 -c 10 tcp port 443         ten TLS connections seen on eth0
-  netsnoop watch --pod tools/web-1                  what this pod talks to, and who talks to it
+  netsnoop watch                               every new connection of every network namespace
+  netsnoop watch -i eth0 -c 10 tcp port 443    ten TLS connections seen on eth0
+  netsnoop watch --pod tools/web-1             what this pod talks to, and who talks to it
   netsnoop watch --define redis=198.18.1.13:6379 --service redis
-  netsnoop watch -o jsonl > connections.jsonl       records with a JSON Schema, for machines
-  netsnoop watch --ebpf off                         packets and /proc only
+  netsnoop watch -o jsonl > connections.jsonl  records with a JSON Schema, for machines
+  netsnoop watch --ebpf off                    packets and /proc only
 
 FILTERS
-  Repeating one owner filter widens it, naming several narrows it: --user a --user b --comm curl shows
-  curl run by a or b. They match if one end of the connection fits all of them; --service looks at the connection.
-  The BPF expression (man 7 pcap-filter) is applied to packets by the kernel. Put -- before it if it contains words that begin
-  with a dash. Kernel events and /proc know connections without packets, so connections are held to it by packets alone.
+  Repeating one owner filter widens it, naming several narrows it: --user a --user b --comm curl
+  shows curl run by a or b. They match if one end of the connection fits all of them; --service
+  looks at the connection. Put -- before an expression with words that begin with a dash.
 
-Options may also be given as NETSNOOP_ and their long name in the environment (NETSNOOP_OUTPUT=jsonl); repeatable
-ones take a list with commas in both places.
+ENVIRONMENT
+  Options may also be given as NETSNOOP_ and their long name (NETSNOOP_OUTPUT=jsonl). Repeatable
+  ones take a list with commas in both places. NO_COLOR stops colours.
 
 EXIT CODES  0 done; 1 the run failed; 2 usage; 77 a privilege or kernel feature is missing.";
 

@@ -4,6 +4,7 @@
 
 mod community_id;
 mod escape;
+mod expression;
 mod getent;
 mod jsonl;
 pub mod ledger_text;
@@ -28,12 +29,13 @@ use crate::clock::{self, WallClock};
 use crate::config::{RecordEvents, WatchConfig};
 use crate::counters::Counters;
 use crate::failure::Failure;
+use expression::Expression;
 use owner_filter::OwnerFilter;
 use user_names::UserNames;
 
 /// How often boot time and wall time are compared anew: the wall clock may be set meanwhile.
 const CLOCK_HOLDS: Duration = Duration::from_secs(1);
-/// Connections followed because they were shown; only kept while an owner filter is set.
+/// Connections followed because they were shown; only kept while a filter is set.
 const FOLLOWED_MAX: usize = 1 << 18;
 
 /// Something that writes records.
@@ -60,6 +62,7 @@ pub struct Output {
     sink: Box<dyn Sink + Send>,
     events: RecordEvents,
     filter: OwnerFilter,
+    expression: Option<Expression>,
     followed: HashSet<ConnectionId>,
     left: Option<u64>,
     flush_each: bool,
@@ -112,6 +115,7 @@ impl Output {
             sink,
             events: config.output.events,
             filter,
+            expression: config.filter.as_deref().map(Expression::new),
             followed: HashSet::new(),
             left: config.count,
             flush_each: config.output.line_buffered,
@@ -150,7 +154,7 @@ impl Output {
     /// Whether the record belongs to what was asked for. With a filter, a connection that was shown is followed to
     /// its end: a correction of its owner is for those who read the wrong one.
     fn select(&mut self, record: &ConnectionRecord) -> Option<Sighting> {
-        if self.filter.is_open() {
+        if self.filter.is_open() && self.expression.is_none() {
             let first = record.event == RecordEvent::Open;
             return Some(if first { Sighting::First } else { Sighting::Again });
         }
@@ -159,7 +163,9 @@ impl Output {
         if shown {
             return Some(Sighting::Again);
         }
-        if !self.filter.matches(record) {
+        if !self.filter.matches(record)
+            || !self.expression.as_ref().is_none_or(|expression| expression.matches(record))
+        {
             return None;
         }
         if !ends {
@@ -212,5 +218,138 @@ fn write_outcome(result: io::Result<()>) -> anyhow::Result<Flow> {
         Ok(()) => Ok(Flow::Continue),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Flow::Done),
         Err(error) => Err(error).context("writing records to standard output"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use clap::Parser;
+    use netsnoop_core::attribution::{Attribution, Evidence};
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use crate::failure::FailureKind;
+
+    /// What a sink was given, or how it fails.
+    #[derive(Clone, Default)]
+    struct Page {
+        lines: Arc<Mutex<Vec<(u64, RecordEvent)>>>,
+        fails_with: Option<ErrorKind>,
+    }
+
+    impl Sink for Page {
+        fn write(&mut self, record: &ConnectionRecord, _clock: WallClock) -> io::Result<()> {
+            if let Some(kind) = self.fails_with {
+                return Err(kind.into());
+            }
+            self.lines.lock().unwrap().push((record.id.0, record.event));
+            Ok(())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn config(line: &str) -> WatchConfig {
+        let cli =
+            Cli::try_parse_from(["netsnoop", "watch"].into_iter().chain(line.split_whitespace())).unwrap();
+        match cli.command {
+            Some(Command::Watch(args)) => WatchConfig::decide(*args, &cli.global).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn output(line: &str, page: &Page) -> Output {
+        let config = config(line);
+        let filter = OwnerFilter::new(&config.owners, Vec::new());
+        Output::new(&config, filter, Box::new(page.clone()), Arc::default())
+    }
+
+    fn record(id: u64, event: RecordEvent, pid: u32) -> ConnectionRecord {
+        let process = samples::process(pid, "curl", 10001);
+        let mut record = samples::to_a_remote_server();
+        record.id = ConnectionId(id);
+        record.event = event;
+        record.client.attribution = Attribution::process(process, Evidence::Proc);
+        record
+    }
+
+    use RecordEvent::{Close, Open, Update};
+
+    /// Feeds (id, event, pid of the client) and expects the lines that come out, and whether that is the end.
+    fn check(line: &str, fed: &[(u64, RecordEvent, u32)], expected: &[(u64, RecordEvent)], end: Flow) {
+        let page = Page::default();
+        let mut output = output(line, &page);
+        let mut last = Flow::Continue;
+        for (id, event, pid) in fed {
+            assert_eq!(last, Flow::Continue, "{line}: nothing is fed after the end");
+            last = output.handle(&record(*id, *event, *pid)).unwrap();
+        }
+        assert_eq!(*page.lines.lock().unwrap(), expected, "{line}");
+        assert_eq!(last, end, "{line}");
+    }
+
+    #[test]
+    fn lines_are_those_asked_for() {
+        let life = [(1, Open, 7), (1, Update, 7), (2, Open, 8), (1, Close, 7)];
+        check("", &life, &[(1, Open), (2, Open)], Flow::Continue);
+        check("-o jsonl", &life, &[(1, Open), (1, Update), (2, Open), (1, Close)], Flow::Continue);
+        check("--events close", &life, &[(1, Close)], Flow::Continue);
+        check("--pid 8", &life, &[(2, Open)], Flow::Continue);
+        check("tcp port 443", &life, &[(1, Open), (2, Open)], Flow::Continue);
+        check("tcp port 80", &life, &[], Flow::Continue);
+    }
+
+    #[test]
+    fn an_owner_learnt_late_opens_the_connection_to_the_reader_and_one_shown_is_followed() {
+        let late = [(1, Open, 7), (1, Update, 8), (1, Update, 8), (1, Close, 8)];
+        check("--pid 8", &late, &[(1, Update)], Flow::Continue);
+        check("--pid 8 --events close", &late, &[(1, Close)], Flow::Continue);
+        let corrected = [(1, Open, 8), (1, Update, 7), (1, Close, 7)];
+        check("--pid 8 -o jsonl", &corrected, &[(1, Open), (1, Update), (1, Close)], Flow::Continue);
+        check("--pid 8", &[(1, Close, 8)], &[(1, Close)], Flow::Continue);
+    }
+
+    #[test]
+    fn count_counts_connections() {
+        let lives = [(1, Open, 7), (1, Update, 7), (1, Close, 7), (2, Open, 7)];
+        check("-c 2", &lives, &[(1, Open), (2, Open)], Flow::Done);
+        check("-c 2 -o jsonl", &lives, &[(1, Open), (1, Update), (1, Close), (2, Open)], Flow::Done);
+        check("-c 1 --events close", &lives[..3], &[(1, Close)], Flow::Done);
+        check("-c 1 --pid 7", &[(1, Open, 6), (1, Update, 7)], &[(1, Update)], Flow::Done);
+        check("-c 3", &lives, &[(1, Open), (2, Open)], Flow::Continue);
+    }
+
+    #[test]
+    fn a_reader_that_went_away_ends_the_run_and_a_full_disk_fails_it() {
+        let fails_with = |kind| {
+            let page = Page { fails_with: Some(kind), ..Page::default() };
+            output("", &page).handle(&record(1, Open, 7))
+        };
+        assert_eq!(fails_with(ErrorKind::BrokenPipe).unwrap(), Flow::Done);
+        let failure = format!("{:#}", fails_with(ErrorKind::StorageFull).unwrap_err());
+        assert!(failure.starts_with("writing records to standard output: "), "{failure}");
+    }
+
+    #[test]
+    fn what_is_followed_is_bounded_and_counted() {
+        let mut output = output("--pid 7", &Page::default());
+        for id in 0..=FOLLOWED_MAX as u64 {
+            output.follow(ConnectionId(id));
+        }
+        assert_eq!(output.followed.len(), 1);
+        assert_eq!(output.counters.followed_evicted.get(), FOLLOWED_MAX as u64);
+    }
+
+    #[test]
+    fn a_user_nobody_knows_is_a_usage_failure() {
+        let mut config = config("--user no-such-user");
+        config.proc_root = "/nonexistent/proc".into();
+        let failure = open(&config, Arc::default()).err().unwrap();
+        assert_eq!(failure.kind, FailureKind::Usage);
+        assert!(failure.to_string().contains("--user no-such-user"), "{failure}");
     }
 }

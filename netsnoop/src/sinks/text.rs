@@ -57,8 +57,7 @@ impl<W: Write> Sink for TextSink<W> {
         line.ends(record);
         line.owner(&record.server, users.server.as_deref());
         line.remarks(record);
-        line.text.push('\n');
-        self.out.write_all(line.text.as_bytes())
+        writeln!(self.out, "{}", line.text.trim_end())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -246,6 +245,103 @@ impl Line {
         if let Some(io) = record.io {
             let (sent, received) = (io.sent_bytes, io.received_bytes);
             self.remark(Paint::Faint, format_args!("sent {sent} B received {received} B"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use netsnoop_core::attribution::Attribution;
+    use netsnoop_core::process::{Comm, Pod, ProcessFacts};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sinks::escape::is_unsafe;
+    use crate::sinks::samples;
+
+    fn line(record: &ConnectionRecord, color: bool) -> String {
+        let style = Style { color, time_zone: TimeZone::fixed(jiff::tz::offset(1)) };
+        let mut out = Vec::new();
+        TextSink::new(&mut out, UserNames::none(), style).write(record, samples::clock()).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn lines_are_these() {
+        let check = |record: &ConnectionRecord, expected: &str| {
+            assert_eq!(line(record, false), expected);
+        };
+        check(
+            &samples::between_two_processes(),
+            "21:01:03.623456 tcp  10001 curl[29786] tools/web-1/app     198.18.1.10:54102 -> 198.18.1.13:6379      \
+             999 redis-server[800]        redis kernel_event/listener closed after 1.500 s sent 16 B received 2048 B\n",
+        );
+        check(
+            &samples::to_a_remote_server(),
+            "21:01:02.123456 tcp  10001 curl[29786]             [2001:db8::10]:54102 -> [2001:db8::13]:443    \
+             (remote)                     kernel_event\n",
+        );
+        check(
+            &samples::refused_and_gone(),
+            "21:01:02.123456 tcp  10001 (gone_before_lookup) netns:4026532178     198.18.1.10:54103 -> 198.18.1.13:81        \
+             (closed_port)                namespace refused\n",
+        );
+        check(
+            &samples::shared_udp(),
+            "21:01:02.123456 udp  kernel                             127.0.0.1:40000 -- 127.0.0.1:53          \
+             33 worker[11]|worker[12]|+1  sock_diag/socket_iterator preexisting\n",
+        );
+    }
+
+    #[test]
+    fn colours_change_nothing_but_colours() {
+        for record in samples::all() {
+            let colored = line(&record, true);
+            assert!(colored.contains("\x1b["));
+            let mut pieces = colored.split("\x1b[");
+            let mut plain = pieces.next().unwrap().to_owned();
+            for (_, text) in pieces.map(|piece| piece.split_once('m').unwrap()) {
+                plain.push_str(text);
+            }
+            assert_eq!(plain, line(&record, false));
+        }
+    }
+
+    #[test]
+    fn a_container_without_a_pod_s_name_is_told_by_its_ids() {
+        let mut record = samples::between_two_processes();
+        let mut facts = ProcessFacts::clone(record.client.facts.as_ref().unwrap());
+        let container = facts.container.as_mut().unwrap();
+        container.pod = Some(Arc::new(Pod { uid: "1111-2222".into(), name: None, namespace: None }));
+        record.client.facts = Some(Arc::new(facts.clone()));
+        assert!(line(&record, false).contains("curl[29786] pod:1111-2222 "));
+        facts.container.as_mut().unwrap().pod = None;
+        record.client.facts = Some(Arc::new(facts));
+        assert!(line(&record, false).contains("curl[29786] containerd:4f9c2d7e1a8b "));
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_reaches_the_terminal_raw(comm in any::<[u8; 15]>(), name in any::<String>(), color in any::<bool>()) {
+            let mut process = samples::process(1, "", 0);
+            process.name = Comm::new(&comm);
+            let mut record = samples::between_two_processes();
+            record.client.attribution = Attribution::process(process, Evidence::Proc);
+            record.service = Some(name.as_str().into());
+            let pod = Pod { uid: "u".into(), name: Some(name.as_str().into()), namespace: Some(name.as_str().into()) };
+            let mut facts = ProcessFacts::clone(record.client.facts.as_ref().unwrap());
+            facts.container.as_mut().unwrap().pod = Some(Arc::new(pod));
+            record.client.facts = Some(Arc::new(facts));
+            let line = line(&record, color);
+            let own = |piece: &str| ["0", "1", "2", "31", "32", "33", "35", "36"].contains(&piece);
+            for piece in line.strip_suffix('\n').unwrap().split("\x1b[").skip(1) {
+                prop_assert!(piece.split_once('m').is_some_and(|(code, _)| own(code)));
+            }
+            let without_own_codes = line.replace("\x1b[", "");
+            prop_assert_eq!(without_own_codes.matches(is_unsafe).collect::<Vec<_>>(), ["\n"]);
+            prop_assert_eq!(color || !line.contains('\x1b'), true);
         }
     }
 }
