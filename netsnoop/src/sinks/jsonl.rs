@@ -180,9 +180,9 @@ mod tests {
         std::fs::create_dir_all(root.path().join("proc/1/root/etc")).unwrap();
         let passwd = "tools.foo:x:10001:10001::/:/bin/sh\n";
         std::fs::write(root.path().join("proc/1/root/etc/passwd"), passwd).unwrap();
-        let names = UserNames::open(&root.path().join("proc"), Arc::default());
-        let mut out = Vec::new();
         let record = samples::between_two_processes();
+        let names = UserNames::open(&root.path().join("proc"), Arc::default(), record.at);
+        let mut out = Vec::new();
         JsonlSink::new(&mut out, names).write(&record, samples::clock()).unwrap();
         let value: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(value.pointer("/client/user/name").and_then(Value::as_str), Some("tools.foo"));

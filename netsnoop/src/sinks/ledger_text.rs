@@ -80,10 +80,10 @@ const fn remark(count: u64, what: &'static str, remedy: &'static str) -> Remark 
     Remark { count, what, remedy }
 }
 
-fn remarks(ledger: &Ledger, counters: &Counters) -> [Remark; 18] {
+fn remarks(ledger: &Ledger, counters: &Counters) -> Vec<Remark> {
     let slow = "; this machine is too slow for this load, narrow it with an expression";
     let filter = "; -v says which, `netsnoop doctor` what is missing";
-    [
+    vec![
         remark(
             counters.packets_dropped_by_buffer.get(),
             "packets dropped by the kernel's buffer",
@@ -102,6 +102,8 @@ fn remarks(ledger: &Ledger, counters: &Counters) -> [Remark; 18] {
         remark(ledger.rescans_dropped, "lookups not asked for as too many were waiting", ""),
         remark(counters.proc_denied.get(), "entries of /proc that may not be read", filter),
         remark(counters.proc_vanished.get(), "entries of /proc gone when read, which is normal", ""),
+        remark(counters.proc_failed.get(), "entries of /proc and netlink questions that failed", filter),
+        remark(counters.lookups_cut_short.get(), "lookups cut short as they took too long", ""),
         remark(counters.proc_lines_rejected.get(), "lines of /proc that could not be understood", ""),
         remark(ledger.connections_evicted, "connections forgotten as the table was full", ""),
         remark(ledger.processes_evicted, "processes forgotten as the table was full", ""),

@@ -73,7 +73,7 @@ pub struct Output {
 
 /// Opens what the configuration asks for. A user that nobody knows is a usage failure.
 pub fn open(config: &WatchConfig, counters: Arc<Counters>) -> Result<Output, Failure> {
-    let mut names = UserNames::open(&config.proc_root, counters.clone());
+    let mut names = UserNames::open(&config.proc_root, counters.clone(), clock::now());
     let uids = uids_of(&config.owners.users, &mut names)?;
     if config.output.numeric {
         names = UserNames::none();

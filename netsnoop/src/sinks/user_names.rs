@@ -5,12 +5,14 @@
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use netsnoop_core::time::Timestamp;
+use rustix::fs::{Mode, OFlags, open, openat};
 
 use crate::counters::Counters;
 use crate::sinks::getent::Getent;
@@ -29,8 +31,10 @@ pub struct UserNames {
 
 #[derive(Debug)]
 struct Passwd {
-    candidates: [PathBuf; 2],
-    looked: Option<Timestamp>,
+    /// The node's /etc. Held open, because the way to it leads through init's root, which takes a privilege
+    /// (man 5 proc_pid_root) that is given up once everything is opened.
+    etc: OwnedFd,
+    looked: Timestamp,
     version: Option<Version>,
     names: HashMap<u32, Arc<str>>,
 }
@@ -46,9 +50,9 @@ struct Version {
 
 impl UserNames {
     /// Names of the node whose proc file system is at `proc_root`.
-    pub fn open(proc_root: &Path, counters: Arc<Counters>) -> Self {
+    pub fn open(proc_root: &Path, counters: Arc<Counters>, now: Timestamp) -> Self {
         let getent = is_own_root(proc_root).then(|| Getent::new("getent", counters));
-        Self { passwd: Some(Passwd::new(proc_root)), getent }
+        Self { passwd: Passwd::open(proc_root, now), getent }
     }
 
     /// No names: numbers are wanted.
@@ -58,9 +62,13 @@ impl UserNames {
 
     /// The name of `uid`, if it is known yet.
     pub fn name(&mut self, uid: u32, now: Timestamp) -> Option<Arc<str>> {
-        let passwd = self.passwd.as_mut()?;
-        passwd.refresh(now);
-        passwd.names.get(&uid).cloned().or_else(|| self.getent.as_mut()?.name(uid, now))
+        if let Some(passwd) = self.passwd.as_mut() {
+            passwd.refresh(now);
+            if let Some(name) = passwd.names.get(&uid) {
+                return Some(name.clone());
+            }
+        }
+        self.getent.as_mut()?.name(uid, now)
     }
 
     /// The uid of `name`. Waits for the name service if the passwd file does not have it: for the start only.
@@ -85,29 +93,43 @@ fn is_own_root(proc_root: &Path) -> bool {
 }
 
 impl Passwd {
-    fn new(proc_root: &Path) -> Self {
-        let candidates = [proc_root.join("1/root/etc/passwd"), proc_root.join("../etc/passwd")];
-        Self { candidates, looked: None, version: None, names: HashMap::new() }
-    }
-
-    /// Reads the file anew if it has changed. A file that cannot be read leaves what was known.
-    fn refresh(&mut self, now: Timestamp) {
-        if self.looked.is_some_and(|looked| now.since(looked) < LOOK_EVERY) {
-            return;
-        }
-        self.looked = Some(now);
-        for path in &self.candidates {
-            match read_if_changed(path, self.version) {
-                Ok(None) => return,
-                Ok(Some((version, text))) => {
-                    self.names = parse_passwd(&text);
-                    self.version = Some(version);
-                    return;
+    /// Opens the node's: that of its init, else (without the privilege) the one beside the proc file system.
+    fn open(proc_root: &Path, now: Timestamp) -> Option<Self> {
+        for path in [proc_root.join("1/root/etc"), proc_root.join("../etc")] {
+            match open_directory(&path) {
+                Ok(etc) => {
+                    let mut passwd = Self { etc, looked: now, version: None, names: HashMap::new() };
+                    passwd.read();
+                    return Some(passwd);
                 }
                 Err(error) => log::debug!("no user names from {}: {error}", path.display()),
             }
         }
+        None
     }
+
+    fn refresh(&mut self, now: Timestamp) {
+        if now.since(self.looked) >= LOOK_EVERY {
+            self.looked = now;
+            self.read();
+        }
+    }
+
+    /// Reads the file if it has changed. One that cannot be read leaves what was known.
+    fn read(&mut self) {
+        match read_if_changed(&self.etc, self.version) {
+            Ok(None) => {}
+            Ok(Some((version, text))) => {
+                self.names = parse_passwd(&text);
+                self.version = Some(version);
+            }
+            Err(error) => log::debug!("no user names from the node's passwd file: {error}"),
+        }
+    }
+}
+
+fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    Ok(open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 impl From<&Metadata> for Version {
@@ -121,8 +143,8 @@ impl From<&Metadata> for Version {
     }
 }
 
-fn read_if_changed(path: &Path, known: Option<Version>) -> io::Result<Option<(Version, Vec<u8>)>> {
-    let file = File::open(path)?;
+fn read_if_changed(etc: &OwnedFd, known: Option<Version>) -> io::Result<Option<(Version, Vec<u8>)>> {
+    let file = File::from(openat(etc, "passwd", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?);
     let version = Version::from(&file.metadata()?);
     if known == Some(version) {
         return Ok(None);
@@ -165,7 +187,7 @@ mod tests {
     }
 
     fn names_of(root: &tempfile::TempDir) -> UserNames {
-        UserNames::open(&root.path().join("proc"), Arc::default())
+        UserNames::open(&root.path().join("proc"), Arc::default(), second(1))
     }
 
     fn second(number: u64) -> Timestamp {
