@@ -6,8 +6,9 @@ use anyhow::{Context, anyhow};
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::cli::{Cli, Command, EXAMPLES, GlobalArgs, WatchArgs};
+use crate::cli::{Cli, Command, DoctorFormat, EXAMPLES, GlobalArgs, WatchArgs};
 use crate::config::WatchConfig;
+use crate::doctor::{self, DoctorSettings};
 use crate::failure::Failure;
 use crate::pipeline;
 use crate::sources::capture;
@@ -16,7 +17,7 @@ use crate::sources::capture;
 pub fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Some(Command::Watch(args)) => watch(*args, &cli.global),
-        Some(Command::Doctor(_)) => Err(Failure::unavailable(anyhow!("doctor is not wired up yet"))),
+        Some(Command::Doctor(args)) => doctor(args.output, &cli.global),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Man { command }) => man(command.as_deref()),
         None => print(EXAMPLES.as_bytes()),
@@ -30,6 +31,24 @@ fn watch(args: WatchArgs, global: &GlobalArgs) -> Result<(), Failure> {
         return print(&list);
     }
     pipeline::watch(WatchConfig::decide(args, global)?)
+}
+
+fn doctor(format: DoctorFormat, global: &GlobalArgs) -> Result<(), Failure> {
+    let diagnosis =
+        doctor::examine(&DoctorSettings { proc_root: global.proc_root.clone(), log: global.verbose >= 2 });
+    let mut text = Vec::new();
+    match format {
+        DoctorFormat::Text => diagnosis.write_text(&mut text),
+        DoctorFormat::Json => diagnosis.write_json(&mut text),
+    }
+    .context("rendering the diagnosis")?;
+    print(&text)?;
+    if diagnosis.usable {
+        return Ok(());
+    }
+    Err(Failure::unavailable(anyhow!(
+        "no way of knowing who owns a connection works here; the remedies are above"
+    )))
 }
 
 fn completions(shell: Shell) -> Result<(), Failure> {

@@ -5,9 +5,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
-use netlink_sys::Socket;
-use netlink_sys::protocols::NETLINK_SOCK_DIAG;
+use anyhow::{Context, Result, anyhow, ensure};
+use netsnoop_core::five_tuple::Transport;
 use procfs::process::Process;
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, move_into_link_name_space};
 
@@ -15,6 +14,7 @@ use super::{Finding, State};
 use crate::privileges;
 use crate::sources::ebpf::btf::{KERNEL_BTF_PATH, KernelTypes};
 use crate::sources::ebpf::mounts;
+use crate::sources::sock_diag::SockDiag;
 
 /// Inodes of the initial namespaces, which are ABI
 /// (<https://github.com/torvalds/linux/blob/v6.12/include/linux/proc_ns.h#L42-L49>).
@@ -45,7 +45,7 @@ impl Host {
                 log::warn!("{error:#}");
                 CapabilitySet::empty()
             }),
-            sock_diag: Socket::new(NETLINK_SOCK_DIAG).map(drop).context("opening a sock_diag socket"),
+            sock_diag: ask_sock_diag(),
             setns: enter_own_namespace(),
             processes: process_access(proc_root),
             proc_root: proc_root.to_owned(),
@@ -81,17 +81,20 @@ impl Host {
     /// another one would show somebody else under that number.
     fn pid_namespace(&self) -> Finding {
         let name = "pid namespace of /proc";
-        let link = self.proc_root.join("1/ns/pid");
         let lost =
             "processes named by the kernel half are not looked up in /proc: no executable, no container";
-        match fs::metadata(&link).map(|facts| facts.ino()) {
+        let inode = |link: &str| fs::metadata(self.proc_root.join(link)).map(|facts| facts.ino());
+        // Process 1 belongs to the namespace that this /proc shows, but may be closed to us.
+        match inode("1/ns/pid").or_else(|_| inode("self/ns/pid")) {
             Ok(INITIAL_PID_NAMESPACE) => Finding::works(name, "the initial one"),
-            Ok(_) => Finding::fails(name, format!("{} is not the initial one", link.display()), lost)
-                .with_remedy(
-                    "share the host's pid namespace (hostPID: true, --pid=host) or give --proc-root",
-                ),
-            Err(error) => Finding::fails(name, format!("{}: {error}", link.display()), lost)
-                .with_remedy("grant CAP_SYS_PTRACE, or run as root"),
+            Ok(_) => Finding::fails(name, "not the initial one", lost).with_remedy(
+                "share the host's pid namespace (hostPID: true, --pid=host) or give --proc-root",
+            ),
+            Err(error) => {
+                let tried = self.proc_root.join("self/ns/pid");
+                Finding::fails(name, format!("{}: {error}", tried.display()), lost)
+                    .with_remedy("mount a proc file system there")
+            }
         }
     }
 
@@ -122,6 +125,14 @@ fn proc_options(root: &Path) -> Result<Option<String>> {
     let mount =
         at_root.next_back().ok_or_else(|| anyhow!("no proc file system is mounted at {}", root.display()))?;
     Ok(mount.super_options.get("hidepid").cloned().flatten())
+}
+
+fn ask_sock_diag() -> Result<()> {
+    let mut diag = SockDiag::open().context("opening a sock_diag socket")?;
+    for transport in [Transport::Tcp, Transport::Udp] {
+        ensure!(diag.answers_for(transport), "the kernel does not answer for {}", transport.name());
+    }
+    Ok(())
 }
 
 fn enter_own_namespace() -> Result<()> {

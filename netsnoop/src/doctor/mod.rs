@@ -110,11 +110,6 @@ impl Diagnosis {
         serde_json::to_writer_pretty(&mut *out, self)?;
         writeln!(out)
     }
-
-    /// 0, or 77 if no way of knowing works.
-    pub const fn exit_code(&self) -> u8 {
-        if self.usable { 0 } else { 77 }
-    }
 }
 
 /// Tries everything.

@@ -83,7 +83,7 @@ mod tests {
     use crate::sources::ebpf::report::{Cause, Failure};
 
     fn check(rung: Rung, cause: Cause, held: CapabilitySet, expected: &str) {
-        let failure = Failure { cause, text: "attaching to BTF tracepoint sock_send_length: gone".into() };
+        let failure = Failure::plain(cause, "attaching to BTF tracepoint sock_send_length: gone");
         assert_eq!(remedy(rung, &failure, held), expected);
     }
 

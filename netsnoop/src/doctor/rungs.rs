@@ -12,8 +12,9 @@ use crate::sources::ebpf::{Ebpf, EbpfSettings};
 pub(super) fn examine(settings: &EbpfSettings, host: &Host) -> Vec<Finding> {
     let ebpf = Ebpf::open(settings);
     let mut findings: Vec<Finding> = ebpf.report().iter().map(|report| of_programs(report, host)).collect();
-    findings.push(sock_diag(host));
-    findings.push(proc(host));
+    let proc = proc(host);
+    findings.push(sock_diag(host, &proc));
+    findings.push(proc);
     findings
 }
 
@@ -27,7 +28,7 @@ const fn lost_without(rung: Rung) -> &'static str {
         Rung::TpBtf => {
             "raw_tp stands in, without socket cookies; with neither, no outcome and no byte counts"
         }
-        Rung::RawTp => "nothing while tp_btf works",
+        Rung::RawTp => "nothing is lost while tp_btf works",
         Rung::Iterator => "the first snapshot comes from a walk over /proc, which takes longer",
         Rung::SockDiag => {
             "a socket is looked up in /proc tables instead, which takes milliseconds instead of microseconds"
@@ -44,35 +45,55 @@ fn of_programs(report: &RungReport, host: &Host) -> Finding {
         some if some < all => State::Partly,
         _ => State::Works,
     };
-    let mut details = vec![match (attached, all) {
+    let runs = match (attached, all) {
         (1, 1) => "its program runs".to_owned(),
         _ => format!("{attached} of {all} programs run"),
-    }];
+    };
     let mut remedies = Vec::new();
-    for (name, failure) in report.failures() {
-        details.push(format!("{name}: {failure}"));
+    for (_, failure) in report.failures() {
         let remedy = remedy(report.rung, failure, host.capabilities);
         if !remedies.contains(&remedy) {
             remedies.push(remedy);
         }
     }
-    details.dedup_by(|later, earlier| same_reason(later, earlier));
+    let details = std::iter::once(runs).chain(reasons(report)).collect();
     let without = (state != State::Works).then(|| lost_without(report.rung));
     Finding { name: report.rung.name(), state, details, without, remedies }
 }
 
-/// Programs that fail for one reason, such as no BTF, need that reason told only once.
-fn same_reason(later: &str, earlier: &str) -> bool {
-    let reason = |text: &str| text.split_once(": ").map(|(_, reason)| reason.to_owned());
-    reason(later).is_some_and(|later| Some(later) == reason(earlier))
+/// Each reason once, with the programs that fail for it.
+fn reasons(report: &RungReport) -> Vec<String> {
+    let mut by_reason: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (name, failure) in report.failures() {
+        match by_reason.iter_mut().find(|(reason, _)| *reason == failure.reason) {
+            Some((_, names)) => names.push(name),
+            None => by_reason.push((&failure.reason, vec![name])),
+        }
+    }
+    let all = report.programs.len();
+    let line = |(reason, names): (&str, Vec<&str>)| {
+        if names.len() == all { reason.to_owned() } else { format!("{}: {reason}", names.join(", ")) }
+    };
+    by_reason.into_iter().map(line).collect()
 }
 
-fn sock_diag(host: &Host) -> Finding {
+/// What it finds has an owner only by the files of processes: without those it names nobody.
+fn sock_diag(host: &Host, proc: &Finding) -> Finding {
     let name = Rung::SockDiag.name();
     let lost = lost_without(Rung::SockDiag);
     if let Err(error) = &host.sock_diag {
         return Finding::fails(name, format!("asking for a socket by netlink: {error:#}"), lost)
             .with_remedy("load the modules inet_diag, tcp_diag and udp_diag");
+    }
+    if proc.state == State::Fails {
+        return Finding {
+            remedies: proc.remedies.clone(),
+            ..Finding::fails(
+                name,
+                "sockets can be asked for, but the files of their owners cannot be read",
+                lost,
+            )
+        };
     }
     match &host.setns {
         Ok(()) => Finding::works(name, "sockets can be asked for, in every network namespace"),

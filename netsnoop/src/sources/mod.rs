@@ -11,6 +11,6 @@ mod proc_fs;
 pub mod proc_walk;
 pub mod process_facts;
 mod rtnetlink;
-mod sock_diag;
+pub(crate) mod sock_diag;
 mod socket_lookup;
 pub mod topology;

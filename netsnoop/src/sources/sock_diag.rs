@@ -22,7 +22,7 @@ const ANSWER_BYTES: usize = 64 * 1024;
 const ANY_COOKIE: [u8; 8] = [0xff; 8];
 
 /// A question to one namespace's sockets.
-pub(super) struct SockDiag {
+pub(crate) struct SockDiag {
     socket: Socket,
     answer: Vec<u8>,
 }
@@ -49,7 +49,7 @@ impl Listing {
 
 impl SockDiag {
     /// Opens it in the namespace this thread is in.
-    pub(super) fn open() -> Result<Self, Errno> {
+    pub(crate) fn open() -> Result<Self, Errno> {
         let socket = Socket::new(NETLINK_SOCK_DIAG).map_err(|error| errno_of(&error))?;
         socket.connect(&SocketAddr::new(0, 0)).map_err(|error| errno_of(&error))?;
         Ok(Self { socket, answer: Vec::with_capacity(ANSWER_BYTES) })
@@ -57,7 +57,7 @@ impl SockDiag {
 
     /// Whether this kernel answers for `transport`. Without the protocol's handler every exact
     /// question gets ENOENT, as if there were no socket.
-    pub(super) fn answers_for(&mut self, transport: Transport) -> bool {
+    pub(crate) fn answers_for(&mut self, transport: Transport) -> bool {
         let nothing = Listing { transport, ipv6: false, states: 0, local_port: None };
         self.list(nothing, &mut Vec::new()).is_ok()
     }

@@ -30,9 +30,8 @@ impl<'a> Attacher<'a> {
 
     /// Loads `program` of `object` and attaches it.
     pub(super) fn attach(&self, object: &mut aya::Ebpf, program: &Program) -> Result<(), Failure> {
-        let loaded = object.program_mut(program.name).ok_or_else(|| Failure {
-            cause: Cause::Other,
-            text: format!("the kernel half has no program {}", program.name),
+        let loaded = object.program_mut(program.name).ok_or_else(|| {
+            Failure::plain(Cause::Other, format!("the kernel half has no program {}", program.name))
         })?;
         let step = Step { hook: program.hook };
         match program.hook {

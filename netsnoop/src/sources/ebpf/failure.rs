@@ -19,12 +19,18 @@ const ENOTSUPP: i32 = 524;
 impl Failure {
     /// A failure with its text spelt out by `error`'s chain.
     pub fn new(cause: Cause, error: &anyhow::Error) -> Self {
-        Self { cause, text: format!("{error:#}") }
+        Self::plain(cause, format!("{error:#}"))
+    }
+
+    /// A failure that `reason` says all of.
+    pub fn plain(cause: Cause, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self { cause, text: reason.clone(), reason }
     }
 
     /// Why a program could not be loaded or attached; `act` and `hook` say what was tried.
     pub fn of_program(act: &str, hook: &str, error: &ProgramError) -> Self {
-        let (cause, text) = match error {
+        let (cause, reason) = match error {
             ProgramError::LoadError { io_error, verifier_log } => {
                 refusal("BPF_PROG_LOAD", io_error, &verifier_log.to_string())
             }
@@ -43,7 +49,7 @@ impl Failure {
             ProgramError::IOError(io_error) => (cause_of(io_error), io_error.to_string()),
             other => (Cause::Other, chain(other)),
         };
-        Self { cause, text: format!("{act} {hook}: {text}") }
+        Self { cause, text: format!("{act} {hook}: {reason}"), reason }
     }
 
     /// Why the object as a whole could not be taken to the kernel.
@@ -58,7 +64,7 @@ impl Failure {
             }
             other => (Cause::Other, chain(other)),
         };
-        Self { cause, text: format!("loading the kernel half: {text}") }
+        Self::plain(cause, format!("loading the kernel half: {text}"))
     }
 }
 

@@ -123,7 +123,7 @@ mod tests {
     fn check(plan: Plan, broken: &[&str], expected: &[&str]) {
         let reports = plan.carry_out(|program| {
             if broken.iter().any(|name| *name == program.rung.name() || *name == program.name) {
-                return Err(Failure { cause: Cause::Other, text: "refused".into() });
+                return Err(Failure::plain(Cause::Other, "refused"));
             }
             Ok(())
         });

@@ -45,6 +45,8 @@ pub struct Failure {
     pub cause: Cause,
     /// What was tried and what the kernel said.
     pub text: String,
+    /// Only what the kernel said: the same for hooks that fail for the same reason.
+    pub reason: String,
 }
 
 /// The kinds of causes that have different remedies.
