@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 use bytes::Bytes;
+use netsnoop_core::ledger::Ledger;
 use netsnoop_core::observation::Observation;
 use netsnoop_core::packet::{Direction, LinkType};
 use netsnoop_core::time::Timestamp;
@@ -21,6 +22,10 @@ pub enum Input {
     KernelRecords(Vec<Bytes>),
     /// An answer to a lookup, or a look nobody asked for.
     Observation(Observation),
+    /// Somebody wants the ledger as it stands.
+    Report(SyncSender<Ledger>),
+    /// There will be no more: drain.
+    SourcesEnded,
 }
 
 /// Frames of one capture.
@@ -76,11 +81,19 @@ impl Intake {
         }
     }
 
+    /// Hands `input` over even if that takes waiting; nothing is done if nobody listens any more.
+    pub fn insist(&self, input: Input) {
+        if self.sender.send(input).is_err() {
+            log::debug!("the reconciler has ended before its sources");
+        }
+    }
+
     fn count_lost(&self, lost: &Input) {
         match lost {
             Input::Frames(batch) => self.counters.packets_lost_in_channel.add(batch.frames.len() as u64),
             Input::KernelRecords(records) => self.counters.events_lost_in_channel.add(records.len() as u64),
             Input::Observation(_) => self.counters.observations_lost_in_channel.add(1),
+            Input::Report(_) | Input::SourcesEnded => {}
         }
     }
 }

@@ -1,19 +1,291 @@
 //! Sources -> reconciler -> sinks: the only file that makes channels and starts threads and tasks.
+//!
+//! ```text
+//! capture threads --+                              +-> records (bounded) -> sink thread -> stdout
+//! ring task --------+-> intake (bounded) -> reconciler thread
+//! lookup thread ----+        ^                     +-> rescans (bounded) -+
+//!        ^-----------------------------------------------------------------+
+//! ```
+//! What ends, in this order: sources, reconciler (drained), lookups, sink (flushed).
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
+use netsnoop_core::connection::ConnectionRecord;
+use netsnoop_core::ledger::Ledger;
+use netsnoop_core::observation::Rescan;
+use netsnoop_core::reconcile::Reconciler;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
 
+use crate::announcement;
 use crate::config::WatchConfig;
 use crate::counters::Counters;
 use crate::failure::Failure;
-use crate::sinks;
+use crate::intake::{Input, Intake};
+use crate::privileges::{Job, renounce};
+use crate::reconciling::{self, Outlets};
+use crate::sinks::{self, Flow, Output, ledger_text};
+use crate::sources::capture::{Capture, CaptureError};
+use crate::sources::ebpf::Ebpf;
+use crate::sources::ebpf::ring_buffer;
+use crate::sources::lookup::{self, LookupSettings};
+use crate::startup::{self, Opened};
 
-/// Runs `netsnoop watch`.
+/// Batches waiting for the reconciler. A batch holds up to 256 frames or one reading of the ring, so this
+/// is seconds of the heaviest load; memory is used only while they wait.
+const INTAKE_BATCHES: usize = 4096;
+/// Records waiting for the sink: half a second of 15,000 connections a second with two lines each.
+const RECORDS: usize = 16_384;
+/// Questions waiting for the lookup thread; one covers up to 1,024 sockets.
+const RESCANS: usize = 4096;
+/// How long the end may take before the rest is given up.
+const GRACE: Duration = Duration::from_secs(5);
+/// After this long without a packet or event `watch` says why that may be.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// The threads and what tells them to end.
+struct Running {
+    captures: Vec<JoinHandle<()>>,
+    reconciler: JoinHandle<Ledger>,
+    sink: JoinHandle<()>,
+    stop_captures: Arc<AtomicBool>,
+    intake: Intake,
+    counters: Arc<Counters>,
+    /// How the sink ended.
+    finished: oneshot::Receiver<anyhow::Result<()>>,
+    /// How each capture ended that ended by itself.
+    ended_captures: tokio::sync::mpsc::Receiver<CaptureError>,
+}
+
+/// Runs `netsnoop watch` to its end.
 pub fn watch(config: WatchConfig) -> Result<(), Failure> {
-    let mut output = sinks::open(&config, Arc::<Counters>::default())?;
-    if output.flush()? == sinks::Flow::Continue {
-        return Err(Failure::unavailable(anyhow!("no source is wired to the output yet")));
+    let counters = Arc::new(Counters::default());
+    let output = sinks::open(&config, counters.clone())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .context("starting the tokio runtime")?;
+    let mut opened = runtime.block_on(async { startup::open(&config, &counters) })?;
+    announcement::write(&config, &opened)?;
+    renounce(Job::Starter)?;
+    let reconciler = opened.reconciler(&config)?;
+    runtime.block_on(async move {
+        let ebpf = std::mem::take(&mut opened.ebpf);
+        let running = start(config, opened, reconciler, (output, counters))?;
+        supervise(running, ebpf).await
+    })
+}
+
+fn start(
+    config: WatchConfig,
+    opened: Opened,
+    reconciler: Reconciler,
+    (output, counters): (Output, Arc<Counters>),
+) -> anyhow::Result<Running> {
+    let (inputs_in, inputs) = sync_channel(INTAKE_BATCHES);
+    let (records_in, records) = sync_channel(RECORDS);
+    let (rescans_in, rescans) = sync_channel(RESCANS);
+    let (finished_in, finished) = oneshot::channel();
+    let (ended_in, ended_captures) = tokio::sync::mpsc::channel(opened.captures.len().max(1));
+    let intake = Intake::new(inputs_in, counters.clone());
+    let stop_captures = Arc::new(AtomicBool::new(false));
+
+    let sink = spawn("sink", Job::Opened, move || run_sink(&records, output, finished_in))?;
+    let captures = opened
+        .captures
+        .into_iter()
+        .map(|capture| start_capture(capture, intake.clone(), stop_captures.clone(), ended_in.clone()))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    start_lookups(rescans, intake.clone(), opened.lookups)?;
+    let outlets = Outlets { records: records_in, rescans: rescans_in, counters: counters.clone() };
+    let reconciler =
+        spawn("reconciler", Job::Opened, move || reconciling::run(reconciler, &inputs, outlets))?;
+    // Taken after the captures and kernel programs run, so that nothing begins between the two unseen.
+    startup::offer_snapshot(opened.iterator, &config, intake.clone())?;
+    Ok(Running { captures, reconciler, sink, stop_captures, intake, counters, finished, ended_captures })
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    job: Job,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<JoinHandle<T>> {
+    let named = name.to_owned();
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            if let Err(error) = renounce(job) {
+                log::warn!("the {named} thread keeps more privileges than it needs: {error:#}");
+            }
+            run()
+        })
+        .with_context(|| format!("starting the {name} thread"))
+}
+
+fn start_capture(
+    capture: Capture,
+    intake: Intake,
+    stop: Arc<AtomicBool>,
+    ended: tokio::sync::mpsc::Sender<CaptureError>,
+) -> anyhow::Result<JoinHandle<()>> {
+    spawn(&format!("capture-{}", capture.interface()), Job::Opened, move || {
+        if let Err(error) = capture.run(&intake, &stop)
+            && let Err(unheard) = ended.try_send(error)
+        {
+            log::warn!("{unheard}");
+        }
+    })
+}
+
+fn start_lookups(rescans: Receiver<Rescan>, intake: Intake, settings: LookupSettings) -> anyhow::Result<()> {
+    // Not joined: it ends when the reconciler does, and an answer nobody waits for may take its time.
+    spawn("lookup", Job::Lookup, move || {
+        if let Err(error) = lookup::run(rescans, intake, settings) {
+            log::warn!("owners can no longer be looked up: {error:#}");
+        }
+    })?;
+    Ok(())
+}
+
+fn run_sink(
+    records: &Receiver<ConnectionRecord>,
+    mut output: Output,
+    finished: oneshot::Sender<anyhow::Result<()>>,
+) {
+    let result = write_records(records, &mut output);
+    if let Err(Err(error)) = finished.send(result) {
+        log::warn!("{error:#}");
+    }
+}
+
+fn write_records(records: &Receiver<ConnectionRecord>, output: &mut Output) -> anyhow::Result<()> {
+    loop {
+        let record = match records.try_recv() {
+            Ok(record) => record,
+            Err(_) => {
+                // Nothing waits: a reader at the other end should see what there is.
+                if output.flush()? == Flow::Done {
+                    return Ok(());
+                }
+                let Ok(record) = records.recv() else { return Ok(()) };
+                record
+            }
+        };
+        if output.handle(&record)? == Flow::Done {
+            return Ok(());
+        }
+    }
+}
+
+/// Waits for a reason to end, then ends in order.
+async fn supervise(mut running: Running, mut ebpf: Ebpf) -> Result<(), Failure> {
+    let (stop_ring, ring_stopped) = watch::channel(false);
+    let ring = ebpf.take_events().map(|events| {
+        let mut stopped = ring_stopped.clone();
+        tokio::spawn(ring_buffer::pump(events, running.intake.clone(), async move {
+            // An error means the sender is gone, which asks for the same.
+            stopped.wait_for(|stop| *stop).await.map(|_| ()).unwrap_or_default();
+        }))
+    });
+    if let Some(log) = ebpf.take_log() {
+        tokio::spawn(log.pump());
+    }
+    let outcome = wait_for_end(&mut running).await;
+    tokio::spawn(exit_at_second_signal()?);
+
+    running.stop_captures.store(true, Ordering::Relaxed);
+    // Detached first, so that what the ring holds is all there will be.
+    drop(ebpf);
+    stop_ring.send_replace(true);
+    if let Some(ring) = ring {
+        ring.await.context("the ring's task failed")?.context("reading the kernel half's ring")?;
+    }
+    let finished = tokio::task::spawn_blocking(move || finish(running));
+    let outcome = match (outcome, tokio::time::timeout(GRACE, finished).await) {
+        (Err(error), _) => Err(error),
+        (Ok(()), Ok(joined)) => joined.context("the end failed")?,
+        (Ok(()), Err(_)) => Err(anyhow!("the end took longer than {GRACE:?}: records may be missing")),
+    };
+    outcome.map_err(Failure::from)
+}
+
+async fn wait_for_end(running: &mut Running) -> anyhow::Result<()> {
+    let mut interrupted = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let mut terminated = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut statistics = signal(SignalKind::user_defined1()).context("listening for SIGUSR1")?;
+    let silence = tokio::time::sleep(SILENCE);
+    tokio::pin!(silence);
+    let mut silent = true;
+    let mut captures_left = running.captures.len();
+    loop {
+        tokio::select! {
+            _ = interrupted.recv() => return Ok(()),
+            _ = terminated.recv() => return Ok(()),
+            result = &mut running.finished => return result.unwrap_or_else(|_| Err(anyhow!("the sink failed"))),
+            _ = statistics.recv() => report(running)?,
+            () = &mut silence, if silent => {
+                silent = false;
+                announcement::explain_silence(&running.counters)?;
+            }
+            Some(error) = running.ended_captures.recv() => {
+                captures_left = captures_left.saturating_sub(1);
+                if captures_left == 0 {
+                    return Err(error).context("no capture is left");
+                }
+                log::warn!("{:#}", anyhow!(error));
+            }
+        }
+    }
+}
+
+/// A second signal means now.
+async fn second_signal() -> anyhow::Result<()> {
+    let mut interrupted = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let mut terminated = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    tokio::select! {
+        _ = interrupted.recv() => {}
+        _ = terminated.recv() => {}
     }
     Ok(())
+}
+
+fn exit_at_second_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let signals = second_signal();
+    Ok(async move {
+        if signals.await.is_ok() {
+            std::process::exit(1);
+        }
+    })
+}
+
+/// Has the reconciler write the ledger as it stands.
+fn report(running: &Running) -> anyhow::Result<()> {
+    let (ledger_in, ledger) = sync_channel(1);
+    running.intake.insist(Input::Report(ledger_in));
+    let ledger = ledger.recv_timeout(GRACE).context("asking the reconciler for its ledger")?;
+    write_ledger(&ledger, &running.counters)
+}
+
+/// Ends what is left, in the order in which it feeds what follows, and prints the ledger.
+fn finish(running: Running) -> anyhow::Result<()> {
+    for capture in running.captures {
+        capture.join().map_err(|_| anyhow!("a capture thread panicked"))?;
+    }
+    running.intake.insist(Input::SourcesEnded);
+    let ledger = running.reconciler.join().map_err(|_| anyhow!("the reconciler thread panicked"))?;
+    running.sink.join().map_err(|_| anyhow!("the sink thread panicked"))?;
+    write_ledger(&ledger, &running.counters)
+}
+
+fn write_ledger(ledger: &Ledger, counters: &Counters) -> anyhow::Result<()> {
+    let mut text = Vec::new();
+    ledger_text::write(&mut text, ledger, counters).context("rendering the ledger")?;
+    announcement::say(&text)
 }

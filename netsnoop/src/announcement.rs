@@ -1,0 +1,72 @@
+//! What `watch` says on stderr besides records: the first lines, why it may be silent, the ledger.
+
+use std::io::{self, Write};
+
+use anyhow::Context;
+use netsnoop_core::attribution::{Rung, RungSet};
+
+use crate::config::WatchConfig;
+use crate::counters::Counters;
+use crate::startup::{self, Opened};
+
+/// Writes to stderr. A reader that went away is no failure.
+pub fn say(text: &[u8]) -> anyhow::Result<()> {
+    match io::stderr().lock().write_all(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("writing to stderr"),
+        _ => Ok(()),
+    }
+}
+
+/// Says what is listened on, which ways of knowing work, and how much is known already.
+pub fn write(config: &WatchConfig, opened: &Opened) -> anyhow::Result<()> {
+    let mut text = Vec::new();
+    render(&mut text, config, opened).context("rendering the first lines")?;
+    say(&text)
+}
+
+fn render(out: &mut dyn Write, config: &WatchConfig, opened: &Opened) -> io::Result<()> {
+    let filter = config.filter.as_ref().map(|filter| format!(", {filter}")).unwrap_or_default();
+    writeln!(out, "listening on {}{filter}; Ctrl-C ends", config.interfaces.join(", "))?;
+    writeln!(out, "owners by {}", names(working(config, opened)))?;
+    for report in opened.ebpf.report().iter().filter(|report| !report.works() && !report.is_not_needed()) {
+        writeln!(out, "  without {}", startup::why_not(report))?;
+    }
+    let sockets: usize = opened.snapshots.iter().map(|snapshot| snapshot.sockets.len()).sum();
+    writeln!(out, "{} network namespaces and {sockets} sockets known", opened.topology.namespaces.len())?;
+    if !opened.initial_pids {
+        writeln!(
+            out,
+            "{} is not that of the initial pid namespace: processes that kernel events name are not looked up in it \
+             (run with the host's pid namespace, or --proc-root at the host's /proc)",
+            config.proc_root.display()
+        )?;
+    }
+    Ok(())
+}
+
+fn working(config: &WatchConfig, opened: &Opened) -> RungSet {
+    let mut working = opened.ebpf.active();
+    for rung in [Rung::SockDiag, Rung::Proc].into_iter().filter(|rung| config.rungs.contains(*rung)) {
+        working.insert(rung);
+    }
+    working
+}
+
+fn names(rungs: RungSet) -> String {
+    rungs.iter().map(Rung::name).collect::<Vec<_>>().join(", ")
+}
+
+/// Says why nothing may have been shown yet, if nothing was seen.
+pub fn explain_silence(counters: &Counters) -> anyhow::Result<()> {
+    let (packets, events) = (counters.packets_captured.get(), counters.events_read.get());
+    let text = if packets == 0 && events == 0 {
+        "no packet and no kernel event yet: is there traffic? another interface (-D lists them), a filter \
+         expression or an owner filter may hide it\n"
+            .to_owned()
+    } else if counters.rows_written.get() == 0 {
+        format!("{packets} packets and {events} kernel events seen, but no connection that the filters let through\n")
+    } else {
+        return Ok(());
+    };
+    say(text.as_bytes())
+}

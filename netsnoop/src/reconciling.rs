@@ -1,0 +1,153 @@
+//! The reconciler's thread: decodes what the sources hand over, feeds the [`Reconciler`], and passes on
+//! what it tells and asks. A full outlet loses that one thing, counted, and never holds up the rest.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::time::Duration;
+
+use netsnoop_core::connection::ConnectionRecord;
+use netsnoop_core::kernel_record;
+use netsnoop_core::ledger::Ledger;
+use netsnoop_core::observation::{Observation, PacketSighting, Rescan};
+use netsnoop_core::packet::{self, Decoded, Direction};
+use netsnoop_core::reconcile::Reconciler;
+
+use crate::clock;
+use crate::counters::{Counter, Counters};
+use crate::intake::{Frame, FrameBatch, Input};
+
+/// How long the thread sleeps when nothing is due.
+const IDLE: Duration = Duration::from_secs(1);
+/// Batches taken before time is allowed to pass and outlets are served, so that neither waits for an
+/// intake that never runs empty.
+const BATCHES_AT_ONCE: usize = 64;
+
+/// Where the reconciler's answers and questions go.
+pub struct Outlets {
+    /// To the sinks.
+    pub records: SyncSender<ConnectionRecord>,
+    /// To the lookup thread.
+    pub rescans: SyncSender<Rescan>,
+    /// For what finds no room there.
+    pub counters: Arc<Counters>,
+}
+
+struct Reconciling {
+    reconciler: Reconciler,
+    outlets: Outlets,
+    /// What decoding adds to the reconciler's own books.
+    decoded: Ledger,
+}
+
+/// Runs until [`Input::SourcesEnded`] arrives or nobody can send any more. Returns the final books.
+pub fn run(reconciler: Reconciler, inputs: &Receiver<Input>, outlets: Outlets) -> Ledger {
+    let mut this = Reconciling { reconciler, outlets, decoded: Ledger::default() };
+    while this.take(inputs) {
+        this.reconciler.handle_timeout(clock::now());
+        this.serve_outlets();
+    }
+    this.reconciler.drain(clock::now());
+    this.serve_outlets();
+    this.ledger()
+}
+
+impl Reconciling {
+    /// Takes what waits, or waits for something. `false`: there will be no more.
+    fn take(&mut self, inputs: &Receiver<Input>) -> bool {
+        let due = self.reconciler.poll_timeout();
+        let patience = due.map_or(IDLE, |due| due.since(clock::now()).min(IDLE));
+        let mut next = match inputs.recv_timeout(patience) {
+            Ok(input) => Some(input),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return false,
+        };
+        for _ in 0..BATCHES_AT_ONCE {
+            let Some(input) = next else { break };
+            if !self.handle(input) {
+                return false;
+            }
+            next = inputs.try_recv().ok();
+        }
+        true
+    }
+
+    fn handle(&mut self, input: Input) -> bool {
+        match input {
+            Input::Frames(batch) => self.handle_frames(batch),
+            Input::KernelRecords(records) => {
+                for record in records {
+                    match kernel_record::decode(&record) {
+                        Ok(event) => {
+                            self.decoded.events_consumed += 1;
+                            self.reconciler.handle(clock::now(), Observation::Kernel(event));
+                        }
+                        Err(error) => {
+                            self.decoded.events_rejected += 1;
+                            log::debug!("kernel record: {error}");
+                        }
+                    }
+                }
+            }
+            Input::Observation(observation) => self.reconciler.handle(clock::now(), observation),
+            Input::Report(asker) => {
+                if asker.try_send(self.ledger()).is_err() {
+                    log::debug!("nobody waits for the ledger any more");
+                }
+            }
+            Input::SourcesEnded => return false,
+        }
+        true
+    }
+
+    fn handle_frames(&mut self, batch: FrameBatch) {
+        let now = clock::now();
+        for frame in &batch.frames {
+            match packet::decode(batch.link_type, &frame.data) {
+                Ok(Decoded::Header { interface, direction, header }) => {
+                    self.decoded.packets_decoded += 1;
+                    let interface = interface.or(batch.interface);
+                    let direction = known_direction(direction, frame);
+                    let sighting = PacketSighting { at: frame.at, interface, direction, header };
+                    self.reconciler.handle(now, Observation::Packet(sighting));
+                }
+                Ok(Decoded::Ignored(_)) => self.decoded.packets_ignored += 1,
+                Err(error) => {
+                    self.decoded.packets_rejected += 1;
+                    log::debug!("frame: {error}");
+                }
+            }
+        }
+    }
+
+    fn serve_outlets(&mut self) {
+        let now = clock::now();
+        while let Some(record) = self.reconciler.poll_record(now) {
+            offer(&self.outlets.records, record, &self.outlets.counters.rows_lost_in_channel);
+        }
+        while let Some(rescan) = self.reconciler.poll_rescan(now) {
+            offer(&self.outlets.rescans, rescan, &self.outlets.counters.lookups_lost_in_channel);
+        }
+    }
+
+    fn ledger(&self) -> Ledger {
+        Ledger {
+            packets_decoded: self.decoded.packets_decoded,
+            packets_ignored: self.decoded.packets_ignored,
+            packets_rejected: self.decoded.packets_rejected,
+            events_consumed: self.decoded.events_consumed,
+            events_rejected: self.decoded.events_rejected,
+            ..self.reconciler.ledger()
+        }
+    }
+}
+
+fn known_direction(told: Direction, frame: &Frame) -> Direction {
+    if told == Direction::Unknown { frame.direction } else { told }
+}
+
+/// A receiver that has ended wants nothing more: that is no loss.
+fn offer<T>(outlet: &SyncSender<T>, thing: T, lost: &Counter) {
+    if let Err(TrySendError::Full(_)) = outlet.try_send(thing) {
+        lost.add(1);
+    }
+}

@@ -1,0 +1,198 @@
+//! Opening everything that `watch` needs, while privileges last: captures first, then the kernel half, then
+//! one look at what is there already. What cannot be opened and was insisted on ends the run here.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use netsnoop_core::attribution::{Rung, RungSet};
+use netsnoop_core::namespace::Topology;
+use netsnoop_core::observation::{Observation, SocketSnapshot};
+use netsnoop_core::packet::Direction;
+use netsnoop_core::reconcile::{Hooks, Reconciler, Settings};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::cli::CaptureDirection;
+use crate::clock;
+use crate::config::WatchConfig;
+use crate::counters::Counters;
+use crate::failure::Failure;
+use crate::sources::capture::{self, Capture, CaptureError, CaptureSettings};
+use crate::sources::ebpf::programs::Topic;
+use crate::sources::ebpf::report::{Outcome, RungReport};
+use crate::sources::ebpf::{Ebpf, EbpfSettings};
+use crate::sources::lookup::LookupSettings;
+use crate::sources::{proc_walk, topology};
+
+/// The initial pid namespace's inode (PROC_PID_INIT_INO, since Linux 3.8,
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/proc_ns.h#L45>).
+const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+/// Where the kubelet links container logs by names that tell pod, namespace and container.
+const CONTAINER_LOGS: &str = "/var/log/containers";
+
+/// What was opened, and what was there already.
+pub struct Opened {
+    /// The captures; the kernel buffers packets for them from now on.
+    pub captures: Vec<Capture>,
+    /// The kernel half; its ring fills from now on.
+    pub ebpf: Ebpf,
+    /// The rungs that sockets can be looked up by on demand.
+    pub lookups: LookupSettings,
+    /// The namespaces, addresses and interfaces.
+    pub topology: Topology,
+    /// The sockets that were there already.
+    pub snapshots: Vec<SocketSnapshot>,
+    /// Whether `/proc` shows the pids that the kernel uses.
+    pub initial_pids: bool,
+}
+
+/// Opens what `config` asks for.
+pub fn open(config: &WatchConfig, counters: &Arc<Counters>) -> Result<Opened, Failure> {
+    let captures = config
+        .interfaces
+        .iter()
+        .map(|interface| capture::open(&capture_settings(config, interface)).map_err(refusal))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut ebpf = Ebpf::open(&EbpfSettings {
+        rungs: config.rungs,
+        automatic: !config.explicit_rungs,
+        log: config.verbosity >= 2,
+    });
+    insist(config, &ebpf)?;
+    let topology = topology::read(&config.proc_root, counters)
+        .with_context(|| format!("reading the namespaces below {}", config.proc_root.display()))?;
+    let snapshots = read_sockets(config, &mut ebpf, counters)?;
+    Ok(Opened {
+        captures,
+        ebpf,
+        lookups: LookupSettings {
+            proc_root: config.proc_root.clone(),
+            rungs: config.rungs,
+            cgroup_root: None,
+            container_logs: PathBuf::from(CONTAINER_LOGS),
+        },
+        topology,
+        snapshots,
+        initial_pids: has_initial_pids(&config.proc_root),
+    })
+}
+
+fn capture_settings(config: &WatchConfig, interface: &str) -> CaptureSettings {
+    CaptureSettings {
+        interface: interface.to_owned(),
+        snaplen: config.snapshot_length,
+        buffer_bytes: config.buffer_bytes,
+        promiscuous: config.promiscuous,
+        direction: match config.direction {
+            CaptureDirection::In => Direction::In,
+            CaptureDirection::Out => Direction::Out,
+            CaptureDirection::Inout => Direction::Unknown,
+        },
+        expression: config.filter.clone(),
+    }
+}
+
+fn refusal(error: CaptureError) -> Failure {
+    match error {
+        CaptureError::NoSuchInterface { .. }
+        | CaptureError::BadExpression { .. }
+        | CaptureError::BadSetting { .. } => Failure::usage(error),
+        _ => Failure::unavailable(error),
+    }
+}
+
+/// A rung that was named must work; with `--ebpf require` one of them must.
+fn insist(config: &WatchConfig, ebpf: &Ebpf) -> Result<(), Failure> {
+    let missing: Vec<String> =
+        ebpf.report().iter().filter(|report| !report.works()).map(why_not).collect();
+    let unmet = if config.explicit_rungs {
+        !missing.is_empty()
+    } else {
+        config.ebpf_required && ebpf.active() == RungSet::EMPTY
+    };
+    if unmet {
+        let reasons = missing.join("; ");
+        let error = anyhow!("{reasons}; `netsnoop doctor` tells what each of them takes");
+        return Err(Failure::unavailable(error.context("what was required of the kernel is not to be had")));
+    }
+    Ok(())
+}
+
+/// One line on why a rung does not work.
+pub fn why_not(report: &RungReport) -> String {
+    let reason = report.failures().next().map_or_else(String::new, |(_, failure)| failure.text.clone());
+    format!("{}: {reason}", report.rung.name())
+}
+
+/// What is there already, by the strongest way that works.
+fn read_sockets(
+    config: &WatchConfig,
+    ebpf: &mut Ebpf,
+    counters: &Counters,
+) -> anyhow::Result<Vec<SocketSnapshot>> {
+    if let Some(mut iterator) = ebpf.take_iterator() {
+        match iterator.read_sockets(counters) {
+            Ok(snapshots) => return Ok(snapshots),
+            Err(error) => log::warn!("the socket iterator failed, /proc is read instead: {error:#}"),
+        }
+    }
+    if !can_look_up(config.rungs) {
+        return Ok(Vec::new());
+    }
+    let walk = proc_walk::read_all(&config.proc_root, config.rungs, counters);
+    Ok(walk.with_context(|| format!("reading the sockets below {}", config.proc_root.display()))?.snapshots)
+}
+
+const fn can_look_up(rungs: RungSet) -> bool {
+    rungs.contains(Rung::SockDiag) || rungs.contains(Rung::Proc)
+}
+
+/// Whether the pids of `proc_root` are those that kernel events tell.
+fn has_initial_pids(proc_root: &Path) -> bool {
+    let inode = |path: PathBuf| rustix::fs::stat(path).map(|stat| stat.st_ino);
+    // That of pid 1 may be denied to us; then our own namespace is the best guess for this /proc.
+    let inode = inode(proc_root.join("1/ns/pid")).or_else(|_| inode(proc_root.join("self/ns/pid")));
+    inode.is_ok_and(|inode| inode == INITIAL_PID_NAMESPACE)
+}
+
+impl Opened {
+    /// A reconciler that knows what is there already.
+    pub fn reconciler(&mut self, config: &WatchConfig) -> anyhow::Result<Reconciler> {
+        let mut seed = [0; 32];
+        getrandom(&mut seed[..], GetRandomFlags::empty()).context("reading random numbers for hash tables")?;
+        let mut words = seed.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_ne_bytes));
+        let mut reconciler = Reconciler::new(Settings {
+            seed: std::array::from_fn(|_| words.next().unwrap_or_default()),
+            settle: config.settle,
+            hooks: hooks(self.ebpf.report()),
+            lookups: can_look_up(config.rungs),
+            process_facts: self.initial_pids,
+            services: config.services.clone(),
+            ..Settings::default()
+        });
+        let now = clock::now();
+        reconciler.handle(now, Observation::Topology(self.topology.clone()));
+        for snapshot in self.snapshots.drain(..) {
+            reconciler.handle(now, Observation::Sockets(snapshot));
+        }
+        Ok(reconciler)
+    }
+}
+
+/// What the attached programs report.
+fn hooks(report: &[RungReport]) -> Hooks {
+    let tells = |topic: Topic| {
+        report
+            .iter()
+            .flat_map(|rung| &rung.programs)
+            .any(|program| program.tells == Some(topic) && program.outcome == Outcome::Attached)
+    };
+    Hooks {
+        // Without a connect hook of its own, the state change tells of connects, a little later.
+        connect: tells(Topic::Connect) || tells(Topic::State),
+        accept: tells(Topic::Accept) || tells(Topic::Use),
+        listen: tells(Topic::State),
+        close: tells(Topic::State),
+        process: tells(Topic::Process),
+    }
+}
