@@ -64,7 +64,9 @@ pub fn explain_silence(counters: &Counters) -> anyhow::Result<()> {
          expression or an owner filter may hide it\n"
             .to_owned()
     } else if counters.rows_written.get() == 0 {
-        format!("{packets} packets and {events} kernel events seen, but no connection that the filters let through\n")
+        format!(
+            "{packets} packets and {events} kernel events seen, but no connection that the filters let through\n"
+        )
     } else {
         return Ok(());
     };

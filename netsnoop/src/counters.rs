@@ -56,6 +56,8 @@ pub struct Counters {
     pub lookups_cut_short: Counter,
     /// Lines of `/proc` text that could not be decoded.
     pub proc_lines_rejected: Counter,
+    /// Records that a sink wrote.
+    pub rows_written: Counter,
     /// Records a sink lost because its channel was full.
     pub rows_lost_in_channel: Counter,
     /// Uids whose name the name service failed to tell.

@@ -3,6 +3,7 @@
 //! Sources and sinks never import each other; `pipeline` alone knows both, makes every channel and
 //! starts every thread and task. After `config` nothing reads arguments, environment or terminal state.
 
+pub mod announcement;
 pub mod cli;
 pub mod clock;
 mod command;
@@ -13,7 +14,9 @@ pub mod failure;
 pub mod intake;
 pub mod pipeline;
 pub mod privileges;
+pub mod reconciling;
 pub mod sinks;
 pub mod sources;
+pub mod startup;
 
 pub use command::run;

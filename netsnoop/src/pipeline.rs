@@ -8,10 +8,9 @@
 //! ```
 //! What ends, in this order: sources, reconciler (drained), lookups, sink (flushed).
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -40,8 +39,9 @@ use crate::startup::{self, Opened};
 /// Batches waiting for the reconciler. A batch holds up to 256 frames or one reading of the ring, so this
 /// is seconds of the heaviest load; memory is used only while they wait.
 const INTAKE_BATCHES: usize = 4096;
-/// Records waiting for the sink: half a second of 15,000 connections a second with two lines each.
-const RECORDS: usize = 16_384;
+/// Records waiting for the sink: two seconds of 15,000 connections a second with two lines each, and what a
+/// large node opens at the start.
+const RECORDS: usize = 65_536;
 /// Questions waiting for the lookup thread; one covers up to 1,024 sockets.
 const RESCANS: usize = 4096;
 /// How long the end may take before the rest is given up.
@@ -76,16 +76,13 @@ pub fn watch(config: WatchConfig) -> Result<(), Failure> {
     announcement::write(&config, &opened)?;
     renounce(Job::Starter)?;
     let reconciler = opened.reconciler(&config)?;
-    runtime.block_on(async move {
-        let ebpf = std::mem::take(&mut opened.ebpf);
-        let running = start(config, opened, reconciler, (output, counters))?;
-        supervise(running, ebpf).await
-    })
+    let Opened { captures, ebpf, lookups, .. } = opened;
+    let running = start((captures, lookups), reconciler, (output, counters))?;
+    runtime.block_on(supervise(running, ebpf))
 }
 
 fn start(
-    config: WatchConfig,
-    opened: Opened,
+    (captures, lookups): (Vec<Capture>, LookupSettings),
     reconciler: Reconciler,
     (output, counters): (Output, Arc<Counters>),
 ) -> anyhow::Result<Running> {
@@ -93,22 +90,19 @@ fn start(
     let (records_in, records) = sync_channel(RECORDS);
     let (rescans_in, rescans) = sync_channel(RESCANS);
     let (finished_in, finished) = oneshot::channel();
-    let (ended_in, ended_captures) = tokio::sync::mpsc::channel(opened.captures.len().max(1));
+    let (ended_in, ended_captures) = tokio::sync::mpsc::channel(captures.len().max(1));
     let intake = Intake::new(inputs_in, counters.clone());
     let stop_captures = Arc::new(AtomicBool::new(false));
 
     let sink = spawn("sink", Job::Opened, move || run_sink(&records, output, finished_in))?;
-    let captures = opened
-        .captures
+    let captures = captures
         .into_iter()
         .map(|capture| start_capture(capture, intake.clone(), stop_captures.clone(), ended_in.clone()))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    start_lookups(rescans, intake.clone(), opened.lookups)?;
+    start_lookups(rescans, intake.clone(), lookups)?;
     let outlets = Outlets { records: records_in, rescans: rescans_in, counters: counters.clone() };
     let reconciler =
         spawn("reconciler", Job::Opened, move || reconciling::run(reconciler, &inputs, outlets))?;
-    // Taken after the captures and kernel programs run, so that nothing begins between the two unseen.
-    startup::offer_snapshot(opened.iterator, &config, intake.clone())?;
     Ok(Running { captures, reconciler, sink, stop_captures, intake, counters, finished, ended_captures })
 }
 
@@ -155,7 +149,7 @@ fn start_lookups(rescans: Receiver<Rescan>, intake: Intake, settings: LookupSett
 }
 
 fn run_sink(
-    records: &Receiver<ConnectionRecord>,
+    records: &Receiver<Box<ConnectionRecord>>,
     mut output: Output,
     finished: oneshot::Sender<anyhow::Result<()>>,
 ) {
@@ -165,7 +159,7 @@ fn run_sink(
     }
 }
 
-fn write_records(records: &Receiver<ConnectionRecord>, output: &mut Output) -> anyhow::Result<()> {
+fn write_records(records: &Receiver<Box<ConnectionRecord>>, output: &mut Output) -> anyhow::Result<()> {
     loop {
         let record = match records.try_recv() {
             Ok(record) => record,
@@ -276,12 +270,18 @@ fn report(running: &Running) -> anyhow::Result<()> {
 /// Ends what is left, in the order in which it feeds what follows, and prints the ledger.
 fn finish(running: Running) -> anyhow::Result<()> {
     for capture in running.captures {
-        capture.join().map_err(|_| anyhow!("a capture thread panicked"))?;
+        join(capture)?;
     }
     running.intake.insist(Input::SourcesEnded);
-    let ledger = running.reconciler.join().map_err(|_| anyhow!("the reconciler thread panicked"))?;
-    running.sink.join().map_err(|_| anyhow!("the sink thread panicked"))?;
+    let ledger = join(running.reconciler)?;
+    join(running.sink)?;
     write_ledger(&ledger, &running.counters)
+}
+
+fn join<T>(thread: JoinHandle<T>) -> anyhow::Result<T> {
+    let name = thread.thread().name().unwrap_or_default().to_owned();
+    // The panic itself has been printed by the thread.
+    thread.join().map_err(|_panic| anyhow!("the {name} thread panicked: this is a bug in netsnoop"))
 }
 
 fn write_ledger(ledger: &Ledger, counters: &Counters) -> anyhow::Result<()> {

@@ -25,7 +25,7 @@ const BATCHES_AT_ONCE: usize = 64;
 /// Where the reconciler's answers and questions go.
 pub struct Outlets {
     /// To the sinks.
-    pub records: SyncSender<ConnectionRecord>,
+    pub records: SyncSender<Box<ConnectionRecord>>,
     /// To the lookup thread.
     pub rescans: SyncSender<Rescan>,
     /// For what finds no room there.
@@ -122,7 +122,7 @@ impl Reconciling {
     fn serve_outlets(&mut self) {
         let now = clock::now();
         while let Some(record) = self.reconciler.poll_record(now) {
-            offer(&self.outlets.records, record, &self.outlets.counters.rows_lost_in_channel);
+            offer(&self.outlets.records, Box::new(record), &self.outlets.counters.rows_lost_in_channel);
         }
         while let Some(rescan) = self.reconciler.poll_rescan(now) {
             offer(&self.outlets.rescans, rescan, &self.outlets.counters.lookups_lost_in_channel);

@@ -8,11 +8,9 @@ use anyhow::{Context, anyhow};
 use netsnoop_core::attribution::{Rung, RungSet};
 use netsnoop_core::namespace::Topology;
 use netsnoop_core::observation::{Observation, SocketSnapshot};
-use netsnoop_core::packet::Direction;
 use netsnoop_core::reconcile::{Hooks, Reconciler, Settings};
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::cli::CaptureDirection;
 use crate::clock;
 use crate::config::WatchConfig;
 use crate::counters::Counters;
@@ -83,11 +81,7 @@ fn capture_settings(config: &WatchConfig, interface: &str) -> CaptureSettings {
         snaplen: config.snapshot_length,
         buffer_bytes: config.buffer_bytes,
         promiscuous: config.promiscuous,
-        direction: match config.direction {
-            CaptureDirection::In => Direction::In,
-            CaptureDirection::Out => Direction::Out,
-            CaptureDirection::Inout => Direction::Unknown,
-        },
+        direction: config.direction,
         expression: config.filter.clone(),
     }
 }
@@ -103,8 +97,7 @@ fn refusal(error: CaptureError) -> Failure {
 
 /// A rung that was named must work; with `--ebpf require` one of them must.
 fn insist(config: &WatchConfig, ebpf: &Ebpf) -> Result<(), Failure> {
-    let missing: Vec<String> =
-        ebpf.report().iter().filter(|report| !report.works()).map(why_not).collect();
+    let missing: Vec<String> = ebpf.report().iter().filter(|report| !report.works()).map(why_not).collect();
     let unmet = if config.explicit_rungs {
         !missing.is_empty()
     } else {
@@ -159,7 +152,8 @@ impl Opened {
     /// A reconciler that knows what is there already.
     pub fn reconciler(&mut self, config: &WatchConfig) -> anyhow::Result<Reconciler> {
         let mut seed = [0; 32];
-        getrandom(&mut seed[..], GetRandomFlags::empty()).context("reading random numbers for hash tables")?;
+        getrandom(&mut seed[..], GetRandomFlags::empty())
+            .context("reading random numbers for hash tables")?;
         let mut words = seed.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_ne_bytes));
         let mut reconciler = Reconciler::new(Settings {
             seed: std::array::from_fn(|_| words.next().unwrap_or_default()),

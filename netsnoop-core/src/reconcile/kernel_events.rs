@@ -134,7 +134,9 @@ impl Reconciler {
 
     fn connected(&mut self, now: Timestamp, seen: &SocketEvent) -> Option<(FlowId, Side)> {
         let (id, side) = self.locate_or_open(now, seen, true);
-        self.flows.get_mut(id)?.learn_role(side, Role::Syscall);
+        let flow = self.flows.get_mut(id)?;
+        flow.preexisting = false;
+        flow.learn_role(side, Role::Syscall);
         self.attribute_event(id, side, seen, Evidence::KernelEvent);
         Some((id, side))
     }

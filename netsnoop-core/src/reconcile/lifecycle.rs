@@ -93,7 +93,8 @@ impl Reconciler {
             }
         }
         for process in processes {
-            if self.processes.note(&process) && !self.questions.want_process(process) {
+            let asks = self.processes.note(&process);
+            if asks && !(self.settings.process_facts && self.questions.want_process(process)) {
                 self.processes.answer(process.id, ProcessFacts::default());
             }
             self.processes.wait_for(process.id, id);

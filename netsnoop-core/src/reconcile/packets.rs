@@ -62,6 +62,7 @@ impl Reconciler {
             let (id, client) = self.locate_or_add(now, packet.at, &seen);
             let flow = self.flows.get_mut(id)?;
             flow.isn = seen.isn;
+            flow.preexisting = false;
             flow.learn_role(client, Role::Syn);
             if answer {
                 flow.advance(ConnectionState::Established, packet.at);

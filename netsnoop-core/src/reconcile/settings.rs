@@ -28,6 +28,8 @@ pub struct Settings {
     pub hooks: Hooks,
     /// Whether sockets can be looked up (sock_diag or `/proc`).
     pub lookups: bool,
+    /// Whether processes can be asked about by the pids that kernel events tell.
+    pub process_facts: bool,
     /// The configured services.
     pub services: Services,
 }
@@ -60,6 +62,7 @@ impl Default for Settings {
             questions_max: 16_384,
             hooks: Hooks::default(),
             lookups: false,
+            process_facts: true,
             services: Services::default(),
         }
     }

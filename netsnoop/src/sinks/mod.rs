@@ -135,6 +135,7 @@ impl Output {
         }
         self.refresh_clock(record.at);
         let written = self.sink.write(record, self.clock);
+        self.counters.rows_written.add(1);
         if write_outcome(written)? == Flow::Done {
             return Ok(Flow::Done);
         }
