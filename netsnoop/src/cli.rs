@@ -306,3 +306,54 @@ pub enum DoctorFormat {
     /// One JSON object.
     Json,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_examples_and_the_documentation_name_only_what_there_is() {
+        let mut cli = Cli::command();
+        cli.build();
+        let options: BTreeSet<String> = cli
+            .get_subcommands()
+            .flat_map(clap::Command::get_arguments)
+            .filter_map(|arg| arg.get_long().map(str::to_owned))
+            .collect();
+        let check = |text: &str| {
+            // A build command's options are not netsnoop's.
+            let lines = text.lines().filter(|line| !line.contains("cargo xtask"));
+            let words = lines.flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric() && c != '-'));
+            for option in words
+                .filter_map(|word| word.strip_prefix("--"))
+                .filter(|option| option.starts_with(char::is_alphabetic))
+            {
+                assert!(options.contains(option), "--{option}");
+            }
+        };
+        check(EXAMPLES);
+        check(WATCH_HELP);
+        check(include_str!("../../README.md"));
+    }
+
+    #[test]
+    fn examples_parse() {
+        let commands =
+            |text: &'static str| text.lines().filter_map(|line| line.trim().strip_prefix("netsnoop "));
+        for command in commands(EXAMPLES).chain(commands(WATCH_HELP)) {
+            // Two spaces begin the explanation, and the shell takes what follows `>`.
+            let command = command.split("  ").next().unwrap().split(" > ").next().unwrap();
+            let words = ["netsnoop"].into_iter().chain(command.split_whitespace());
+            assert!(Cli::try_parse_from(words).is_ok(), "{command}");
+        }
+    }
+}

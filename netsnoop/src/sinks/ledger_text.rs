@@ -93,6 +93,7 @@ fn remarks(ledger: &Ledger, counters: &Counters) -> Vec<Remark> {
         remark(counters.packets_lost_in_channel.get(), "packets lost before they were decoded", slow),
         remark(counters.events_lost_in_ring.get(), "kernel events lost as their ring was full", slow),
         remark(counters.events_lost_in_channel.get(), "kernel events lost before they were decoded", slow),
+        remark(counters.iterator_records_rejected.get(), "records of the socket iterator not understood", ""),
         remark(
             counters.observations_lost_in_channel.get(),
             "answers to lookups lost before they were used",
