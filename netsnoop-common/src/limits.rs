@@ -8,7 +8,7 @@ pub const RING_BYTES: u32 = 8 << 20;
 /// Longest executable path an exec record carries, with its NUL; a longer one is left out.
 pub const PATH_BYTES: usize = 256;
 
-/// A thread name with its NUL: TASK_COMM_LEN, <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched.h#L317>.
+/// A thread name with its NUL: TASK_COMM_LEN, <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched.h>.
 pub const COMM_BYTES: usize = 16;
 
 /// Entries of the table of (socket, process, peer) already told of. A forgotten entry costs one repeated event.

@@ -9,7 +9,7 @@ use netsnoop_common::record::ProcessPart;
 use crate::globals::offset;
 use crate::kernel_read::{read, read_to};
 
-/// A kernel thread, <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched.h#L1709>.
+/// A kernel thread, <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched.h>.
 const PF_KTHREAD: u32 = 0x0020_0000;
 
 /// No process.

@@ -95,7 +95,7 @@ pub fn inode_number(socket: u64) -> u64 {
 
 /// The cgroup a socket is charged to. Until Linux 5.15 the field is a tagged union, whose lowest bit says that it
 /// holds cgroup v1 data instead of a pointer,
-/// <https://github.com/torvalds/linux/blob/v5.10/include/linux/cgroup-defs.h#L783>.
+/// <https://github.com/torvalds/linux/blob/v5.10/include/linux/cgroup-defs.h>.
 #[inline(always)]
 fn charged_cgroup(sk: u64) -> u64 {
     let cgroup: u64 = read(sk, offset!(sk_cgrp_data));
@@ -112,7 +112,7 @@ fn set_isn(part: &mut SocketPart, isn: u32, known: bool) {
 }
 
 /// At connect the next byte to be written has the initial sequence number:
-/// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/tcp_output.c#L4091>.
+/// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/tcp_output.c>.
 #[inline(always)]
 pub fn set_isn_of_unsent_syn(part: &mut SocketPart) {
     let offset = offset!(tcp_write_seq);

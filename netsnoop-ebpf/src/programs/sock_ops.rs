@@ -12,7 +12,7 @@ use crate::emit::emit_act;
 use crate::kernel_read::address_of;
 use crate::programs::tcp_connect::tell_connect;
 
-/// Since Linux 4.13 and 4.19, <https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/bpf.h#L6906>.
+/// Since Linux 4.13 and 4.19, <https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/bpf.h>.
 const BPF_SOCK_OPS_TCP_CONNECT_CB: u32 = 3;
 const BPF_SOCK_OPS_TCP_LISTEN_CB: u32 = 11;
 

@@ -25,7 +25,7 @@ const TCP_CLOSE: u8 = 7;
 const TCP_LISTEN: u8 = 10;
 
 /// The bit of `skc_flags` that is set when the peer's FIN arrived (enum sock_flags, the same since Linux 2.6):
-/// <https://github.com/torvalds/linux/blob/v6.12/include/net/sock.h#L909>.
+/// <https://github.com/torvalds/linux/blob/v6.12/include/net/sock.h>.
 const SOCK_DONE: u64 = 1 << 1;
 
 /// Who connects a socket, and when, until its port is known.

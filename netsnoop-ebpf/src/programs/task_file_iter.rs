@@ -15,7 +15,7 @@ use crate::socket::{
     IPPROTO_MPTCP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, fill_socket, internet_protocol,
 };
 
-/// `struct bpf_iter__task_file`, <https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/task_iter.c#L365>: each member
+/// `struct bpf_iter__task_file`, <https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/task_iter.c>: each member
 /// is aligned to 8 bytes.
 #[repr(C)]
 struct Context {

@@ -101,12 +101,17 @@ pub fn tell_datagram(datagram: &Datagram, make_cookie: impl FnOnce()) {
     if !matches!(internet_protocol(sk), Some(IPPROTO_UDP | IPPROTO_UDPLITE)) {
         return;
     }
-    let peer = match peer {
-        Some(peer) => peer,
-        None => connected_end(sk),
+    let tgid = current_tgid();
+    let (peer, is_named) = match peer {
+        Some(peer) => (peer, true),
+        None => (connected_end(sk), false),
     };
-    if !Use::of_datagrams(sk, current_tgid(), peer, way).is_first() {
+    if !Use::of_datagrams(sk, tgid, peer, way).is_first() {
         return;
+    }
+    if is_named {
+        // `socket_use` comes after this for the same datagram, and would tell it again without the peer.
+        Use::of_datagrams(sk, tgid, End::NONE, way).is_first();
     }
     make_cookie();
     emit_act(way.kind(), rung, sk, |record| {

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use object::build::elf::{Builder, SectionData};
-use object::elf::SHT_STRTAB;
+use object::elf::{SHT_STRTAB, STB_LOCAL, STT_FUNC};
 use serde::{Deserialize, Serialize};
 
 use crate::shell;
@@ -196,7 +196,8 @@ fn printed(command: &mut Command) -> Option<String> {
     shell::read(command).map(|text| text.trim().to_owned()).ok()
 }
 
-/// Takes the debug information out; BTF, which the kernel and the loader read, stays.
+/// Takes out the debug information, and names that come from where the sources lie. BTF, which the kernel and the
+/// loader read, stays.
 fn strip(linked: &[u8]) -> Result<Vec<u8>> {
     let mut builder = Builder::read(linked)?;
     for section in &mut builder.sections {
@@ -204,6 +205,14 @@ fn strip(linked: &[u8]) -> Result<Vec<u8>> {
         section.delete = name.starts_with(".debug_") || name.starts_with(".rel.debug_");
     }
     builder.delete_orphans();
+    // Mangled names hold a hash of the folder that a path dependency is in; nobody asks for local functions by name.
+    let local_functions = builder
+        .symbols
+        .iter_mut()
+        .filter(|symbol| symbol.st_bind() == STB_LOCAL && symbol.st_type() == STT_FUNC);
+    for (number, function) in local_functions.enumerate() {
+        function.name = format!("local_{number}").into_bytes().into();
+    }
     // The linker keeps all names in one table; the writer wants those of sections in a table of their own.
     let names = builder.sections.add();
     names.name = b".shstrtab"[..].into();
