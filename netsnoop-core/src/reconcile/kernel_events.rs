@@ -2,12 +2,12 @@
 
 use alloc::vec;
 
-use super::Reconciler;
 use super::flow::{Search, Side};
 use super::flow_table::FlowId;
 use super::listener_table::Listener;
 use super::matching::Sighting;
 use super::namespace_table::{NamespaceId, Place};
+use super::{Missing, Reconciler};
 use crate::attribution::{Attribution, Evidence, Reason};
 use crate::connection::{ConnectionState, Role};
 use crate::five_tuple::Transport;
@@ -44,9 +44,7 @@ impl Reconciler {
         }
         let Some(socket) = event.socket else { return };
         let namespace = self.namespaces.resolve(socket.namespace);
-        if !self.namespaces.knows_addresses(namespace) {
-            self.questions.want_topology();
-        }
+        self.notice(Missing::Addresses(namespace));
         let seen = SocketEvent { at: event.at, socket, namespace, process: event.process };
         let found = match event.act {
             Act::Listen => return self.learn_listener(&seen),
@@ -82,7 +80,11 @@ impl Reconciler {
     }
 
     fn event_sighting(&self, seen: &SocketEvent, begins: bool) -> Sighting {
-        let remote = self.namespaces.place_seen_from(seen.namespace, seen.socket.tuple.remote.address);
+        let remote = match self.namespaces.place_seen_from(seen.namespace, seen.socket.tuple.remote.address) {
+            // A namespace whose addresses nobody has told yet may have that one too.
+            Place::Remote if !self.namespaces.knows_addresses(seen.namespace) => Place::Unknown,
+            place => place,
+        };
         Sighting {
             tuple: seen.socket.tuple,
             namespace: Some(seen.namespace),

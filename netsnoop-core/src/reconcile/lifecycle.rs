@@ -18,6 +18,8 @@ use alloc::vec::Vec;
 const HOOK_LATENCY: Duration = Duration::from_millis(25);
 /// A SYN nobody answers is given up after the kernel's own retries (tcp_syn_retries 6: 127 s, tcp(7)).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(130);
+/// Most connections reviewed when a topology arrives; the others are placed at their next review.
+const UNPLACED_MAX: usize = 16_384;
 /// How soon a UDP flow whose process has ended is closed.
 const UDP_OWNER_CHECK: Duration = Duration::from_secs(2);
 
@@ -67,7 +69,7 @@ impl Reconciler {
 
     /// Asks for the owners that no event named in time, and for the facts of owning processes.
     fn ask(&mut self, now: Timestamp, id: FlowId) {
-        self.place_the_unknown(now, id);
+        self.place_the_unknown(id);
         let Some(flow) = self.flows.get(id) else { return };
         let due = self.settings.lookups && !self.draining && now >= flow.lookup_at && !flow.closed;
         let mut sockets = Vec::new();
@@ -102,9 +104,15 @@ impl Reconciler {
     }
 
     /// An end that was seen before the topology was known is placed once it is.
-    fn place_the_unknown(&mut self, now: Timestamp, id: FlowId) {
+    fn place_the_unknown(&mut self, id: FlowId) {
         let Some(flow) = self.flows.get(id) else { return };
-        if now < flow.lookup_at {
+        if flow.both().iter().all(|(_, end)| end.place != Place::Unknown) {
+            return;
+        }
+        if self.questions.topology_is_pending() {
+            if self.unplaced.len() < UNPLACED_MAX && self.unplaced.last() != Some(&id) {
+                self.unplaced.push(id);
+            }
             return;
         }
         let unknown: Vec<(Side, Place)> = flow

@@ -27,6 +27,8 @@ mod tests;
 
 use ahash::RandomState;
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 use crate::attribution::{Attribution, Reason, Refinement, Rung};
 use crate::connection::ConnectionRecord;
@@ -38,10 +40,17 @@ use crate::time::Timestamp;
 use flow::{Flow, Side};
 use flow_table::{FlowId, FlowTable};
 use listener_table::ListenerTable;
-use namespace_table::{NamespaceTable, Place};
+use namespace_table::{NamespaceId, NamespaceTable, Place};
 use process_table::ProcessTable;
 use questions::{Question, Questions};
 pub use settings::{Hooks, Settings};
+
+/// Something the topology does not know.
+#[derive(Clone, Copy, Debug)]
+enum Missing {
+    Interface(NonZeroU32),
+    Addresses(NamespaceId),
+}
 
 /// The state machine that turns observations into attributed connections.
 #[derive(Debug)]
@@ -54,6 +63,10 @@ pub struct Reconciler {
     questions: Questions,
     /// Connections with something to tell.
     ready: VecDeque<FlowId>,
+    /// What the last topology was found to lack.
+    missing: Option<Missing>,
+    /// Connections with an end that the next topology may place.
+    unplaced: Vec<FlowId>,
     ledger: Ledger,
     /// Whether the sources have ended, so that nothing is worth waiting for.
     draining: bool,
@@ -71,6 +84,8 @@ impl Reconciler {
             flows: FlowTable::new(hasher.clone(), settings.connections_max),
             questions: Questions::new(hasher, settings.questions_max),
             ready: VecDeque::new(),
+            missing: None,
+            unplaced: Vec::new(),
             ledger: Ledger::default(),
             draining: false,
             settings,
@@ -84,11 +99,20 @@ impl Reconciler {
             Observation::Kernel(event) => self.handle_kernel_event(now, event),
             Observation::Sockets(snapshot) => self.handle_snapshot(now, snapshot),
             Observation::Process(id, facts) => {
+                self.questions.process_answered();
                 for flow in self.processes.answer(id, facts) {
                     self.review(now, flow);
                 }
             }
-            Observation::Topology(topology) => self.namespaces.replace(topology),
+            Observation::Topology(topology) => {
+                self.namespaces.replace(topology);
+                // It may have been read just before what it was asked for came into being: one more try.
+                let missed = self.missing.take().is_some_and(|missing| !self.knows(missing));
+                self.questions.topology_answered(missed);
+                for flow in core::mem::take(&mut self.unplaced) {
+                    self.review(now, flow);
+                }
+            }
         }
     }
 
@@ -137,6 +161,21 @@ impl Reconciler {
         self.flows.len()
     }
 
+    fn knows(&self, missing: Missing) -> bool {
+        match missing {
+            Missing::Interface(index) => self.namespaces.knows_interface(index),
+            Missing::Addresses(namespace) => self.namespaces.knows_addresses(namespace),
+        }
+    }
+
+    /// Asks for the topology if it lacks something.
+    fn notice(&mut self, missing: Missing) {
+        if !self.knows(missing) {
+            self.missing = Some(missing);
+            self.questions.want_topology();
+        }
+    }
+
     /// Adds a connection that `tuple`'s local end was seen of.
     fn add_flow(&mut self, now: Timestamp, tuple: FiveTuple, at: Timestamp) -> FlowId {
         let mut flow = Flow::new(tuple, at.min(now));
@@ -156,6 +195,7 @@ impl Reconciler {
             _ => None,
         };
         let Some(flow) = self.flows.get_mut(id) else { return };
+        let opened = flow.opened;
         let end = flow.end_mut(side);
         // Conclusions from addresses never move an end off this node, nor replace one another.
         if end.place_certain || (!certain && end.place != Place::Unknown) {
@@ -168,6 +208,7 @@ impl Reconciler {
             self.ledger.ends_seen += 1;
             self.ledger.ends_open += 1;
         }
+        flow.changed |= opened && place != Place::Unknown;
     }
 
     /// Refines an end's attribution and keeps the books on conflicts.

@@ -1,9 +1,10 @@
 //! What packets tell: that a connection begins, was answered, ends; and on which interface.
 
-use super::Reconciler;
 use super::flow::Side;
 use super::flow_table::FlowId;
 use super::matching::Sighting;
+use super::namespace_table::Place;
+use super::{Missing, Reconciler};
 use crate::attribution::{Attribution, Reason};
 use crate::connection::{ConnectionState, Role};
 use crate::five_tuple::{FiveTuple, Transport};
@@ -13,8 +14,8 @@ use crate::time::Timestamp;
 
 impl Reconciler {
     pub(super) fn handle_packet(&mut self, now: Timestamp, packet: &PacketSighting) {
-        if packet.interface.is_some_and(|index| !self.namespaces.knows_interface(index)) {
-            self.questions.want_topology();
+        if let Some(index) = packet.interface {
+            self.notice(Missing::Interface(index));
         }
         let tuple = packet.header.tuple;
         let id = match packet.header.content {
@@ -32,9 +33,18 @@ impl Reconciler {
         self.review(now, id);
     }
 
+    /// An interface that the topology does not know is younger than it, and so may be what is behind it.
+    fn is_on_new_interface(&self, packet: &PacketSighting) -> bool {
+        packet.interface.is_some_and(|index| !self.namespaces.knows_interface(index))
+    }
+
     fn sighting(&mut self, packet: &PacketSighting, tuple: FiveTuple) -> Sighting {
         let behind = packet.interface.and_then(|index| self.namespaces.behind_interface(index));
-        let place = |address| self.namespaces.place_on_interface(behind, address);
+        let is_new = self.is_on_new_interface(packet);
+        let place = |address| match self.namespaces.place_on_interface(behind, address) {
+            Place::Remote if is_new => Place::Unknown,
+            place => place,
+        };
         Sighting {
             tuple,
             namespace: None,
@@ -131,7 +141,7 @@ impl Reconciler {
             tuple,
             namespace: None,
             // The error may come by another way than the packet it tells of.
-            places: [super::Place::Unknown; 2],
+            places: [Place::Unknown; 2],
             cookie: None,
             sock_address: 0,
             isn: None,

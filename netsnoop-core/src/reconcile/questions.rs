@@ -15,6 +15,8 @@ use crate::time::Timestamp;
 
 /// Most sockets in one question.
 const BATCH_MAX: usize = 1024;
+/// Most questions about processes that are out at once.
+const PROCESSES_MAX: usize = 16;
 /// An answer that takes longer was lost; the next question may go out.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Topologies are not asked for more often than this.
@@ -44,8 +46,12 @@ pub(super) struct Questions {
     /// Namespaces with sockets waiting and no question out.
     ready: VecDeque<NamespaceId>,
     processes: VecDeque<Process>,
+    /// Questions about processes that are out, and when the last one went.
+    processes_asked: usize,
+    process_asked_at: Option<Timestamp>,
     topology_wanted: bool,
     topology_asked_at: Option<Timestamp>,
+    topology_answered: bool,
     waiting: usize,
     capacity: usize,
     pub(super) dropped: u64,
@@ -57,8 +63,11 @@ impl Questions {
             sockets: HashMap::with_hasher(hasher),
             ready: VecDeque::new(),
             processes: VecDeque::new(),
+            processes_asked: 0,
+            process_asked_at: None,
             topology_wanted: false,
             topology_asked_at: None,
+            topology_answered: true,
             waiting: 0,
             capacity,
             dropped: 0,
@@ -116,23 +125,54 @@ impl Questions {
         self.topology_wanted = true;
     }
 
-    /// The next question that is due.
+    /// A question about a process was answered.
+    pub(super) const fn process_answered(&mut self) {
+        self.processes_asked = self.processes_asked.saturating_sub(1);
+    }
+
+    /// A topology has come; `again` if it misses what it was asked for.
+    pub(super) const fn topology_answered(&mut self, again: bool) {
+        self.topology_answered = true;
+        self.topology_wanted = again;
+    }
+
+    /// Whether what is known of the topology may be out of date.
+    pub(super) const fn topology_is_pending(&self) -> bool {
+        self.topology_wanted || !self.topology_answered
+    }
+
+    /// The next question that is due. Sockets come first: they vanish, while a process or a namespace that
+    /// is gone leaves its connection attributed all the same.
     pub(super) fn poll(&mut self, now: Timestamp) -> Option<Question> {
-        if let Some(process) = self.processes.pop_front() {
-            return Some(Question::Process(process));
-        }
         if self.topology_is_due(now) {
             self.topology_wanted = false;
+            self.topology_answered = false;
             self.topology_asked_at = Some(now);
             return Some(Question::Topology);
         }
-        let namespace = self.ready.pop_front()?;
-        let waiting = self.sockets.get_mut(&namespace)?;
-        let batch = waiting.sockets.drain(..waiting.sockets.len().min(BATCH_MAX)).collect::<Vec<_>>();
-        waiting.asked_at = Some(now);
-        waiting.asked.clone_from(&batch);
-        self.waiting -= batch.len();
-        Some(Question::Sockets(namespace, batch))
+        if let Some(namespace) = self.ready.pop_front() {
+            let waiting = self.sockets.get_mut(&namespace)?;
+            let batch = waiting.sockets.drain(..waiting.sockets.len().min(BATCH_MAX)).collect::<Vec<_>>();
+            waiting.asked_at = Some(now);
+            waiting.asked.clone_from(&batch);
+            self.waiting -= batch.len();
+            return Some(Question::Sockets(namespace, batch));
+        }
+        self.poll_process(now).map(Question::Process)
+    }
+
+    /// Few at a time, so that a crowd of them never stands before a socket that must be looked up now.
+    fn poll_process(&mut self, now: Timestamp) -> Option<Process> {
+        if self.process_asked_at.is_some_and(|asked| now.since(asked) >= ANSWER_TIMEOUT) {
+            self.processes_asked = 0;
+        }
+        if self.processes_asked >= PROCESSES_MAX {
+            return None;
+        }
+        let process = self.processes.pop_front()?;
+        self.processes_asked += 1;
+        self.process_asked_at = Some(now);
+        Some(process)
     }
 
     fn topology_is_due(&self, now: Timestamp) -> bool {

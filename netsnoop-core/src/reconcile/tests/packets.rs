@@ -114,3 +114,21 @@ fn an_unknown_interface_asks_for_the_topology_but_not_at_every_packet() {
     let topologies = world.asked.iter().filter(|rescan| **rescan == Rescan::Topology).count();
     assert_eq!(topologies, 1);
 }
+
+#[test]
+fn a_packet_on_an_interface_younger_than_the_topology_waits_for_the_next_one() {
+    let mut world = no_sources();
+    let tuple = tcp("198.18.1.77:40000", "203.0.113.9:443");
+    world.see(300, packet(300, 99, tuple, syn(5)));
+    world.see(301, packet(301, 99, tuple.mirrored(), syn_ack(5)));
+    let mut grown = topology();
+    let key = NamespaceKey { inode: 9, cookie: None };
+    grown.interfaces.push(Interface { index: 99, name: "new".into(), kind: InterfaceKind::VethPeer(key) });
+    let addresses = vec!["198.18.1.77".parse().unwrap()];
+    grown.namespaces.push(NamespaceFacts { key, addresses, name: None });
+    world.see(350, Observation::Topology(grown));
+    world.wait_until(500);
+    assert_eq!(world.opens().len(), 1);
+    assert_eq!(world.last().client.namespace, Some(key));
+    assert_eq!(world.last().server.attribution.reason(), Some(Reason::Remote));
+}
