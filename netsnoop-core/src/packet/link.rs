@@ -8,8 +8,7 @@ use super::{Direction, Ignored, Layer, LinkType, Malformed, PacketError, Verdict
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
-/// IEEE 802.1Q, 802.1ad, and the value QinQ used before 802.1ad.
-const ETHERTYPES_VLAN: [u16; 3] = [0x8100, 0x88a8, 0x9100];
+const ETHERTYPE_VLAN: u16 = 0x8100;
 /// Two tags are QinQ; a frame with more than this is not read on.
 const MAX_VLAN_TAGS: usize = 4;
 
@@ -63,12 +62,33 @@ pub(super) fn read(link_type: LinkType, reader: &mut Reader<'_>) -> Result<Verdi
             return Ok(Verdict::Go(Link { interface: None, direction, announced: Announced::ByVersion }));
         }
     };
+    let ethertype = match link_type {
+        LinkType::Ethernet => ethertype,
+        _ => ethertype_of_payload(ethertype, *reader),
+    };
     let announced = match skip_vlan_tags(ethertype, reader)? {
         ETHERTYPE_IPV4 => Announced::Ipv4,
         ETHERTYPE_IPV6 => Announced::Ipv6,
         _ => return Ok(Verdict::Stop(Ignored::NotIp)),
     };
     Ok(Verdict::Go(Link { interface, direction, announced }))
+}
+
+/// What the payload of a cooked frame begins with, where a VLAN tag is still in the bytes. Of a frame that
+/// comes in, it begins with the tag; of one that software tagged on its way out, with the IP header. The
+/// header names the tag's type in both cases, or since Linux 6.13 what is behind the tag: `tpacket_rcv` in
+/// <https://github.com/torvalds/linux/blob/v6.13/net/packet/af_packet.c>. So the bytes decide.
+fn ethertype_of_payload(named: u16, mut payload: Reader<'_>) -> u16 {
+    let Ok([first, _, high, low]) = payload.take::<4>(Layer::Vlan) else { return named };
+    let behind = u16::from_be_bytes([high, low]);
+    let is_behind_tag = matches!(behind, ETHERTYPE_IPV4 | ETHERTYPE_IPV6) || is_vlan(behind);
+    match (named, first >> 4) {
+        (ETHERTYPE_IPV4, 4) | (ETHERTYPE_IPV6, 6) => named,
+        (ETHERTYPE_IPV4 | ETHERTYPE_IPV6, _) if is_behind_tag => ETHERTYPE_VLAN,
+        (tag, 4) if is_vlan(tag) && !is_behind_tag => ETHERTYPE_IPV4,
+        (tag, 6) if is_vlan(tag) && !is_behind_tag => ETHERTYPE_IPV6,
+        _ => named,
+    }
 }
 
 /// PACKET_OUTGOING is 4; the lower values are ways of coming in (packet(7), sll_pkttype).
@@ -91,16 +111,21 @@ fn announced_by_family(family: [u8; 4]) -> Verdict<Announced> {
     }
 }
 
+/// IEEE 802.1Q, 802.1ad, and the value QinQ used before 802.1ad.
+const fn is_vlan(ethertype: u16) -> bool {
+    matches!(ethertype, ETHERTYPE_VLAN | 0x88a8 | 0x9100)
+}
+
 /// Passes over VLAN tags and returns the ethertype behind them.
 fn skip_vlan_tags(mut ethertype: u16, reader: &mut Reader<'_>) -> Result<u16, PacketError> {
     for _ in 0..MAX_VLAN_TAGS {
-        if !ETHERTYPES_VLAN.contains(&ethertype) {
+        if !is_vlan(ethertype) {
             return Ok(ethertype);
         }
         let [_, _, high, low] = reader.take::<4>(Layer::Vlan)?;
         ethertype = u16::from_be_bytes([high, low]);
     }
-    if ETHERTYPES_VLAN.contains(&ethertype) {
+    if is_vlan(ethertype) {
         return Err(PacketError::Malformed {
             layer: Layer::Vlan,
             offset: reader.offset(),

@@ -179,6 +179,9 @@ fn link_layers() {
     check_link(LinkType::LinuxCookedV2, &cooked_v2(7, TO_US, 0x0800, &syn), 7, Direction::In);
     check_link(LinkType::LinuxCookedV2, &cooked_v2(7, OUTGOING, 0x0800, &syn), 7, Direction::Out);
     check_link(LinkType::LinuxCookedV2, &cooked_v2(0, 3, 0x8100, &tagged), 0, Direction::In);
+    // Linux 6.18: the type behind the tag, then the tag; the tag's type, then no tag.
+    check_link(LinkType::LinuxCookedV2, &cooked_v2(5, TO_US, 0x0800, &tagged), 5, Direction::In);
+    check_link(LinkType::LinuxCookedV2, &cooked_v2(5, OUTGOING, 0x8100, &syn), 5, Direction::Out);
     for family in [[0, 0, 0, 2], [2, 0, 0, 0]] {
         check_link(LinkType::Loopback, &[&family, syn.as_slice()].concat(), 0, unknown);
     }

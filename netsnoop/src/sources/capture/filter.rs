@@ -26,7 +26,12 @@ pub(super) fn own_expression(link_type: LinkType) -> String {
     };
     let one_tag = format!("{} and ({})", is_tag(ethertype), wanted_at(length + 2));
     if link_type != LinkType::Ethernet {
-        return format!("{untagged} or ({one_tag})");
+        // The kernel shows the filter the tag of a frame that comes in, but not that of one that software
+        // tagged on its way out.
+        let header = Header::Link(length);
+        let (first, v4, v6) = (header.byte(0), wanted_v4(&header), wanted_v6(&header));
+        let shown = format!("({first} & 0xf0 = 0x40 and {v4}) or ({first} & 0xf0 = 0x60 and {v6})");
+        return format!("{untagged} or ({one_tag}) or ({} and ({shown}))", is_tag(ethertype));
     }
     let two_tags =
         format!("{} and {} and ({})", is_tag(ethertype), is_tag(length + 2), wanted_at(length + 6));
@@ -237,6 +242,20 @@ mod tests {
         }
         let arp = [&[2; 12], [8, 6].as_slice(), &[0; 28]].concat();
         assert!(!passes(LinkType::Ethernet, 1, None, &arp));
+    }
+
+    #[test]
+    fn a_tag_that_only_the_cooked_header_names_is_no_obstacle() {
+        for (packet, wanted) in [
+            (v4(6, 0, &tcp(0x02)), true),
+            (v4(6, 0, &tcp(0x10)), false),
+            (v6(6, &tcp(0x02)), true),
+            (v6(6, &tcp(0x10)), false),
+        ] {
+            let mut frame = frame(LinkType::LinuxCookedV2, 0, &packet);
+            frame[..2].copy_from_slice(&[0x81, 0]);
+            assert_eq!(passes(LinkType::LinuxCookedV2, 276, None, &frame), wanted);
+        }
     }
 
     #[test]
