@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::shell;
 use crate::test::Tally;
-use toolchain::{MISSING, Toolchain, Versions};
+use toolchain::{Compiler, MISSING, Toolchain, Versions};
 
 const OBJECT: &str = "netsnoop-ebpf/netsnoop.bpf.o";
 const ORIGIN: &str = "netsnoop-ebpf/netsnoop.bpf.json";
@@ -35,6 +35,9 @@ pub(crate) struct BuildEbpfArguments {
     /// Change nothing: fail if the committed object is older than its sources, then rebuild and compare
     #[arg(long)]
     check: bool,
+    /// Use this compiler; by default the first that is complete. Nightly's LLVM must not be newer than bpf-linker's
+    #[arg(long)]
+    compiler: Option<Compiler>,
 }
 
 /// What the committed object was made from and with.
@@ -47,11 +50,12 @@ struct Origin {
 
 /// The subcommand.
 pub(crate) fn run(arguments: &BuildEbpfArguments) -> Result<ExitCode> {
+    let toolchain = Toolchain::find(arguments.compiler)?.context(MISSING)?;
     if arguments.check {
         check_sources()?;
-        compare(&Toolchain::find()?.context(MISSING)?)?;
+        compare(&toolchain)?;
     } else {
-        make(&Toolchain::find()?.context(MISSING)?)?;
+        make(&toolchain)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -59,7 +63,7 @@ pub(crate) fn run(arguments: &BuildEbpfArguments) -> Result<ExitCode> {
 /// Like `--check`, but a machine that cannot rebuild the object only says so.
 pub(crate) fn check(tally: &mut Tally) -> Result<()> {
     check_sources()?;
-    match Toolchain::find()? {
+    match Toolchain::find(None)? {
         Some(toolchain) => compare(&toolchain),
         None => {
             tally.skip("rebuilding the kernel object", MISSING);

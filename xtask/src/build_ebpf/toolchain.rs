@@ -52,11 +52,11 @@ pub(super) struct Toolchain {
 }
 
 /// Which compiler.
-#[derive(Clone, Copy)]
-enum Compiler {
-    /// rustup's nightly, which builds `core` itself.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Compiler {
+    /// rustup's nightly, which builds `core` itself
     Nightly,
-    /// Debian's, which has `core` for the target and is told to allow what only nightly allows.
+    /// Debian's, which has `core` for the target
     Debian,
 }
 
@@ -90,7 +90,7 @@ impl Compiler {
             }
             Self::Debian => {
                 let mut cargo = shell::cargo();
-                // aya-ebpf and inline assembly for the target use features that are not stable.
+                // aya-ebpf and inline assembly for the target use features that only nightly allows.
                 cargo.arg("build").env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
                 cargo
             }
@@ -99,13 +99,13 @@ impl Compiler {
 }
 
 impl Toolchain {
-    /// The first complete one.
-    pub(super) fn find() -> Result<Option<Self>> {
+    /// The wanted one, or the first, if it is complete.
+    pub(super) fn find(wanted: Option<Compiler>) -> Result<Option<Self>> {
         let llvm = newest_llvm()?;
         let mut linker = Command::new("bpf-linker");
         let linker = printed(with_libraries(&mut linker, llvm.as_deref()).arg("--version"));
-        let compiler =
-            [Compiler::Nightly, Compiler::Debian].into_iter().find(|compiler| compiler.is_complete());
+        let candidates = wanted.map_or(vec![Compiler::Nightly, Compiler::Debian], |compiler| vec![compiler]);
+        let compiler = candidates.into_iter().find(|compiler| compiler.is_complete());
         let (Some(bpf_linker), Some(compiler)) = (linker, compiler) else { return Ok(None) };
         let rustc = shell::read(compiler.rustc().arg("--version"))?.trim().to_owned();
         let versions = Versions { rustc, bpf_linker, architecture: ARCHITECTURE.to_owned() };
