@@ -25,7 +25,7 @@ use crate::counters::Counters;
 
 /// A runtime moves a process to its namespace right after fork and before exec. Until then its
 /// namespace is asked for at every refresh.
-const UNSETTLED: Duration = Duration::from_secs(5);
+const UNSETTLED: Duration = Duration::from_secs(2);
 /// Every process is asked anew this often, as nothing forbids a later move.
 const FULL_REFRESH: Duration = Duration::from_secs(10);
 
@@ -91,6 +91,8 @@ impl NamespaceIndex {
     pub(super) fn refresh(&mut self, counters: &Counters, now: Timestamp) -> anyhow::Result<()> {
         self.refreshes += 1;
         let full = self.last_full.is_none_or(|last| now.since(last) >= FULL_REFRESH);
+        // Whoever was there before the first look has had its time to move.
+        let newcomer_since = if self.last_full.is_none() { now - UNSETTLED } else { now };
         if full {
             self.last_full = Some(now);
             self.mounts = read_mounts(&self.proc_root, counters);
@@ -99,7 +101,7 @@ impl NamespaceIndex {
         proc_root
             .for_each_pid(|entry| {
                 let known = members.get(&entry.pid).filter(|member| member.dir_inode == entry.dir_inode);
-                let first_seen = known.map_or(now, |member| member.first_seen);
+                let first_seen = known.map_or(newcomer_since, |member| member.first_seen);
                 let settled = now.since(first_seen) >= UNSETTLED;
                 let namespace = match known {
                     Some(member) if settled && !full => member.namespace,
