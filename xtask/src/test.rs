@@ -99,7 +99,7 @@ pub(crate) fn test(arguments: &TestArguments) -> Result<ExitCode> {
     tally.close()
 }
 
-/// Like [`test`], with what the caller has tallied before.
+/// Like [`test()`], with what the caller has tallied before.
 pub(crate) fn test_after(arguments: &TestArguments, mut tally: Tally) -> Result<ExitCode> {
     run_all(arguments, &mut tally)?;
     tally.close()
