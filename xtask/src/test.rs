@@ -4,7 +4,7 @@
 //! time: cgroup programs and captures see the traffic of every other test on the machine.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -106,15 +106,17 @@ pub(crate) fn test_after(arguments: &TestArguments, mut tally: Tally) -> Result<
 }
 
 fn run_all(arguments: &TestArguments, tally: &mut Tally) -> Result<()> {
-    for binary in build()? {
-        binary.run(tally)?;
+    let binaries = build()?;
+    let netsnoop = build_release()?;
+    for binary in &binaries {
+        binary.run(&netsnoop, tally)?;
     }
     run_doc_tests(tally)?;
     if arguments.without_vm {
         tally.skip("vm-test", "left out with --without-vm");
         return Ok(());
     }
-    vm::test_defaults(tally)
+    vm::test_defaults(&binaries, &netsnoop, tally)
 }
 
 /// A test binary that cargo built.
@@ -169,6 +171,13 @@ pub(crate) fn build() -> Result<Vec<TestBinary>> {
     Ok(binaries)
 }
 
+/// Builds netsnoop as its users run it, for the live tests: what they prove under load holds of no other build.
+pub(crate) fn build_release() -> Result<PathBuf> {
+    let arguments = ["build", "--release", "--locked", "--package", "netsnoop", "--bin", "netsnoop"];
+    shell::run(shell::cargo().args(arguments))?;
+    Ok(shell::target_folder()?.join("release/netsnoop"))
+}
+
 fn test_binary(message: BuildMessage) -> Option<TestBinary> {
     let (target, profile) = (message.target?, message.profile?);
     let folder = message.manifest_path?.parent()?.to_owned();
@@ -179,21 +188,26 @@ fn test_binary(message: BuildMessage) -> Option<TestBinary> {
 }
 
 impl TestBinary {
-    fn run(&self, tally: &mut Tally) -> Result<()> {
-        let mut command = if self.needs_root {
-            match shell::as_root(&self.executable) {
-                Ok(command) => command,
-                Err(error) => {
-                    tally.skip(&self.name, &format!("{error:#}"));
-                    return Ok(());
-                }
-            }
-        } else {
-            Command::new(&self.executable)
-        };
-        if self.needs_root {
-            command.arg("--test-threads=1");
+    fn run(&self, netsnoop: &Path, tally: &mut Tally) -> Result<()> {
+        if !self.needs_root {
+            return self.run_by(Command::new(&self.executable), tally);
         }
+        // sudo passes no environment on; env, started by it, does.
+        let command = shell::find("env").context("looking for env").and_then(|env| shell::as_root(&env));
+        match command {
+            Ok(mut command) => {
+                let under_test = format!("NETSNOOP_UNDER_TEST={}", netsnoop.display());
+                command.arg(under_test).arg(&self.executable).arg("--test-threads=1");
+                self.run_by(command, tally)
+            }
+            Err(error) => {
+                tally.skip(&self.name, &format!("{error:#}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn run_by(&self, mut command: Command, tally: &mut Tally) -> Result<()> {
         command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
         run_counted(&mut command, tally)
     }

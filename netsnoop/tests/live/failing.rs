@@ -120,7 +120,7 @@ fn a_hidden_proc_is_said_and_costs_only_what_it_hides() {
     assert!(record.client.process.is_none() && record.server.process.is_none(), "{record:#?}");
     assert!(record.client.attribution.reason.is_some(), "{record:#?}");
     let ended = watch.stop();
-    check(&ended, 0, &["permission"]);
+    check(&ended, 0, &["entries of /proc that may not be read"]);
 }
 
 #[test]

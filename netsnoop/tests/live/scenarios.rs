@@ -137,6 +137,11 @@ impl Played {
         self.acceptor.is_none()
     }
 
+    /// Whether its sockets name no peer: those of the server never do, the client's only if it connects.
+    pub(crate) fn is_unconnected(&self) -> bool {
+        self.transport == "udp"
+    }
+
     /// Whether a worker accepts for a listener.
     pub(crate) fn is_forked(&self) -> bool {
         self.name.contains("forked")

@@ -11,9 +11,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use super::Guest;
 use super::kernels::Kernel;
 use crate::shell;
-use crate::test::TestBinary;
 
 /// Programs of this machine that the live tests start.
 const PROGRAMS: [&str; 6] = ["sh", "ip", "nsenter", "unshare", "busybox", "setpriv"];
@@ -22,13 +22,13 @@ const PROGRAMS: [&str; 6] = ["sh", "ip", "nsenter", "unshare", "busybox", "setpr
 const MODULES: [&str; 6] = ["veth", "bridge", "inet_diag", "tcp_diag", "udp_diag", "unix_diag"];
 
 /// Packs the guest's files and returns the archive.
-pub(crate) fn pack(kernel: &Kernel, live: &TestBinary, filter: &str) -> Result<PathBuf> {
+pub(super) fn pack(kernel: &Kernel, guest: &Guest<'_>) -> Result<PathBuf> {
+    let live = guest.live;
     let folder = shell::target_folder()?.join("vm");
     let stage = Stage::new(folder.join("stage"))?;
     let built = live.executable.parent().and_then(Path::parent).context("the test binary lies at /")?;
-    let netsnoop = built.join("netsnoop");
     let traffic = built.join("examples/traffic");
-    for program in [&live.executable, &netsnoop, &traffic] {
+    for program in [&live.executable, guest.netsnoop, &traffic] {
         stage.add_program(program)?;
     }
     for name in PROGRAMS {
@@ -38,14 +38,14 @@ pub(crate) fn pack(kernel: &Kernel, live: &TestBinary, filter: &str) -> Result<P
     let modules = stage.add_modules(kernel)?;
     // Its working folder; nothing in it is read.
     stage.place(&live.folder.join("Cargo.toml"))?;
-    stage.write_init(&init_script(live, filter, &modules))?;
+    stage.write_init(&init_script(guest, &modules))?;
     let archive = folder.join("initramfs.cpio");
     stage.archive(&archive)?;
     Ok(archive)
 }
 
 /// Only mounts, modules and the test: what a distribution does beyond that is not under test.
-fn init_script(live: &TestBinary, filter: &str, modules: &[String]) -> String {
+fn init_script(guest: &Guest<'_>, modules: &[String]) -> String {
     let insert: String = modules
         .iter()
         .map(|module| format!("busybox insmod /modules/{module} || echo no {module}\n"))
@@ -62,11 +62,14 @@ fn init_script(live: &TestBinary, filter: &str, modules: &[String]) -> String {
          {insert}\
          ip link set lo up\n\
          cd {folder}\n\
-         NETSNOOP_TEST_SLOWNESS=10 RUST_BACKTRACE=1 {live} --test-threads=1 {filter}\n\
+         export NETSNOOP_TEST_SLOWNESS=10 NETSNOOP_UNDER_TEST={netsnoop}\n\
+         {live} --test-threads=1 {filter}\n\
          echo VM-EXIT $?\n\
          busybox poweroff -f\n",
-        folder = live.folder.display(),
-        live = live.executable.display(),
+        netsnoop = guest.netsnoop.display(),
+        folder = guest.live.folder.display(),
+        live = guest.live.executable.display(),
+        filter = guest.filter,
     )
 }
 

@@ -5,6 +5,7 @@ mod guest;
 mod kernels;
 mod qemu;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -49,30 +50,41 @@ pub(crate) fn test(arguments: &VmArguments) -> Result<ExitCode> {
     prerequisites::ensure(arguments.yes)?;
     let missing = missing_programs();
     anyhow::ensure!(missing.is_empty(), "guest kernels need {missing}");
-    let live = live_binary(test::build()?)?;
+    let binaries = test::build()?;
+    let guest =
+        Guest { live: live_binary(&binaries)?, netsnoop: &test::build_release()?, filter: &arguments.filter };
     let mut tally = Tally::default();
     for series in &arguments.series {
         let kernel = kernels::fetch(series).with_context(|| format!("fetching a {series} kernel"))?;
-        run_in(&kernel, &live, &arguments.filter, &mut tally)?;
+        run_in(&kernel, &guest, &mut tally)?;
     }
     tally.close()
 }
 
 /// As a part of all tests: what cannot be had is named and left out.
-pub(crate) fn test_defaults(tally: &mut Tally) -> Result<()> {
+pub(crate) fn test_defaults(binaries: &[TestBinary], netsnoop: &Path, tally: &mut Tally) -> Result<()> {
     let missing = missing_programs();
     if !missing.is_empty() {
         tally.skip("vm-test", &format!("guest kernels need {missing}"));
         return Ok(());
     }
-    let live = live_binary(test::build()?)?;
+    let guest = Guest { live: live_binary(binaries)?, netsnoop, filter: FILTER };
     match kernels::fetch(DEFAULT_SERIES) {
-        Ok(kernel) => run_in(&kernel, &live, FILTER, tally),
+        Ok(kernel) => run_in(&kernel, &guest, tally),
         Err(error) => {
             tally.skip(&format!("vm-test {DEFAULT_SERIES}"), &format!("no such kernel to be had: {error:#}"));
             Ok(())
         }
     }
+}
+
+/// What runs in a guest.
+struct Guest<'a> {
+    live: &'a TestBinary,
+    /// The netsnoop under test.
+    netsnoop: &'a Path,
+    /// Which of the live tests.
+    filter: &'a str,
 }
 
 fn missing_programs() -> String {
@@ -84,14 +96,14 @@ fn missing_programs() -> String {
         .join(", ")
 }
 
-fn live_binary(binaries: Vec<TestBinary>) -> Result<TestBinary> {
-    binaries.into_iter().find(|binary| binary.name == "live").context("cargo built no test named live")
+fn live_binary(binaries: &[TestBinary]) -> Result<&TestBinary> {
+    binaries.iter().find(|binary| binary.name == "live").context("cargo built no test named live")
 }
 
-fn run_in(kernel: &kernels::Kernel, live: &TestBinary, filter: &str, tally: &mut Tally) -> Result<()> {
+fn run_in(kernel: &kernels::Kernel, guest: &Guest<'_>, tally: &mut Tally) -> Result<()> {
     let started = Instant::now();
-    shell::say(&format!("booting {} for the tests named {filter}", kernel.release))?;
-    let initramfs = guest::pack(kernel, live, filter).context("packing the guest's files")?;
+    shell::say(&format!("booting {} for the tests named {}", kernel.release, guest.filter))?;
+    let initramfs = guest::pack(kernel, guest).context("packing the guest's files")?;
     qemu::run(kernel, &initramfs, tally).with_context(|| format!("running {} in QEMU", kernel.release))?;
     shell::say(&format!("guest {} took {:.0} s", kernel.release, started.elapsed().as_secs_f64()))
 }

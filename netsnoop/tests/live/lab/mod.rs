@@ -4,6 +4,7 @@
 //! killed: the holder sees its input end, the kernel takes the namespace and its links.
 
 pub(crate) mod cgroup;
+pub(crate) mod ledger;
 pub(crate) mod records;
 pub(crate) mod streams;
 pub(crate) mod traffic;
@@ -13,6 +14,7 @@ use std::env;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use cgroup::Cgroup;
@@ -30,14 +32,19 @@ pub(crate) fn skip(test: &str, reason: &str) {
     writeln!(io::stdout().lock(), "\nskipped: {test}: {reason}").unwrap();
 }
 
-/// The netsnoop under test.
+/// The netsnoop under test: the one NETSNOOP_UNDER_TEST names (`cargo xtask test` names the release
+/// build, as its users run it), else the one cargo built with the tests.
 pub(crate) fn netsnoop() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_netsnoop"))
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        env::var_os("NETSNOOP_UNDER_TEST")
+            .map_or_else(|| env!("CARGO_BIN_EXE_netsnoop").into(), PathBuf::from)
+    })
 }
 
 /// The traffic program, which cargo builds beside it.
 pub(crate) fn traffic_program() -> PathBuf {
-    netsnoop().with_file_name("examples").join("traffic")
+    Path::new(env!("CARGO_BIN_EXE_netsnoop")).with_file_name("examples").join("traffic")
 }
 
 /// A namespace, named by the process that holds it.

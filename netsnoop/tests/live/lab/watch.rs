@@ -4,6 +4,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::ledger::Ledger;
 use super::records::{Record, Schema};
 use super::streams::Lines;
 use super::{Lab, netsnoop, patience};
@@ -19,6 +20,12 @@ impl Ended {
     /// All of standard error.
     pub(crate) fn complaint(&self) -> String {
         self.stderr.join("\n")
+    }
+
+    /// The closing counts, which must add up.
+    #[track_caller]
+    pub(crate) fn ledger(&self) -> Ledger {
+        Ledger::parse(&self.complaint())
     }
 
     /// Every record; each is held to the schema.
@@ -74,7 +81,9 @@ impl Watch {
     pub(crate) fn stop(self) -> Ended {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::INT).unwrap();
-        self.wait()
+        let ended = self.wait();
+        ended.ledger().must_balance();
+        ended
     }
 
     /// Waits for its end.
