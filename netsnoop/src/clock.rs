@@ -30,6 +30,17 @@ impl WallClock {
         Self { boot_as_unix_nanos: unix_nanos }
     }
 
+    /// Reads both clocks anew, but stays as it is if the wall clock was not set by more than `grain`: two readings
+    /// differ by the time between their two clocks, and a process's start must not move with that.
+    pub fn reread(self, grain: Duration) -> Self {
+        self.unless_within(grain, Self::read())
+    }
+
+    fn unless_within(self, grain: Duration, new: Self) -> Self {
+        let moved = Duration::from_nanos(self.boot_as_unix_nanos.abs_diff(new.boot_as_unix_nanos));
+        if moved > grain { new } else { self }
+    }
+
     /// The boot time of a wall time (since the Unix epoch); zero for one before boot.
     pub fn to_boot(self, since_epoch: Duration) -> Timestamp {
         let wall = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
@@ -45,4 +56,22 @@ impl WallClock {
 fn nanos(time: Timespec) -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_moves_only_when_the_wall_clock_was_set() {
+        let check = |new: u64, expected: u64| {
+            let clock = WallClock::booted_at(10_000_000)
+                .unless_within(Duration::from_millis(1), WallClock::booted_at(new));
+            assert_eq!(clock.to_unix_nanos(Timestamp::from_nanos(0)), expected);
+        };
+        check(10_000_300, 10_000_000);
+        check(9_000_000, 10_000_000);
+        check(8_999_999, 8_999_999);
+        check(3_600_000_000_000, 3_600_000_000_000);
+    }
 }

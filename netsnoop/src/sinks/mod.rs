@@ -35,6 +35,8 @@ use user_names::UserNames;
 
 /// How often boot time and wall time are compared anew: the wall clock may be set meanwhile.
 const CLOCK_HOLDS: Duration = Duration::from_secs(1);
+/// A wall clock that moved by less was not set: records keep telling the same start for the same process.
+const CLOCK_GRAIN: Duration = Duration::from_millis(1);
 /// Connections followed because they were shown; only kept while a filter is set.
 const FOLLOWED_MAX: usize = 1 << 18;
 
@@ -197,7 +199,7 @@ impl Output {
 
     fn refresh_clock(&mut self, at: Timestamp) {
         if at.since(self.clock_read) >= CLOCK_HOLDS {
-            self.clock = WallClock::read();
+            self.clock = self.clock.reread(CLOCK_GRAIN);
             self.clock_read = at;
         }
     }
