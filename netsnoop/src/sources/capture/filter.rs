@@ -5,26 +5,28 @@
 //! them. It says nothing of how libpcap is opened.
 //!
 //! The expression avoids three traps of libpcap's language: `tcp[...]` never looks into IPv6; the word
-//! `vlan` shifts the offsets of everything after it, the user's expression included; and on cooked
-//! captures an index computed at run time is off by the cooked header once the program runs in the kernel,
-//! so all offsets are constants (pcap-filter(7); `fix_offset` in
+//! `vlan` (and `mpls`, `pppoes`) shifts what `ip[...]` means in everything after it, so frames are read from
+//! their beginning, by `link[...]`; and on cooked captures an index computed at run time is off by the cooked
+//! header once the program runs in the kernel, so all offsets are constants (pcap-filter(7); `fix_offset` in
 //! <https://github.com/the-tcpdump-group/libpcap/blob/libpcap-1.10.3/pcap-linux.c>).
-//! The kernel takes the outer VLAN tag out of the frame before the filter sees it, so `ip` and `ip6` find
-//! those frames; only inner tags (QinQ) and tags set by software are still in the bytes.
+//! The kernel takes the outer VLAN tag out of the frame before the filter sees it; only inner tags (QinQ)
+//! and tags set by software are still in the bytes.
 
 use netsnoop_core::packet::LinkType;
 
 /// The filter expression for captures of this link type.
 pub(super) fn own_expression(link_type: LinkType) -> String {
-    let untagged = format!("(ip and {}) or (ip6 and {})", wanted_v4(&Header::Ip), wanted_v6(&Header::Ip6));
     // Where the ethertype stands, and the length of the link header.
     let (ethertype, length) = match link_type {
         LinkType::Ethernet => (12, 14),
         LinkType::LinuxCooked => (14, 16),
         LinkType::LinuxCookedV2 => (0, 20),
-        LinkType::Loopback | LinkType::RawIp => return untagged,
+        LinkType::Loopback | LinkType::RawIp => {
+            return format!("(ip and {}) or (ip6 and {})", wanted_v4(&Header::Ip), wanted_v6(&Header::Ip6));
+        }
     };
-    let one_tag = format!("{} and ({})", is_tag(ethertype), wanted_at(length + 2));
+    let untagged = wanted_at(ethertype, length);
+    let one_tag = format!("{} and ({})", is_tag(ethertype), wanted_at(length + 2, length + 4));
     if link_type != LinkType::Ethernet {
         // The kernel shows the filter the tag of a frame that comes in, but not that of one that software
         // tagged on its way out.
@@ -33,16 +35,17 @@ pub(super) fn own_expression(link_type: LinkType) -> String {
         let shown = format!("({first} & 0xf0 = 0x40 and {v4}) or ({first} & 0xf0 = 0x60 and {v6})");
         return format!("{untagged} or ({one_tag}) or ({} and ({shown}))", is_tag(ethertype));
     }
-    let two_tags =
-        format!("{} and {} and ({})", is_tag(ethertype), is_tag(length + 2), wanted_at(length + 6));
+    let inner = wanted_at(length + 6, length + 8);
+    let two_tags = format!("{} and {} and ({inner})", is_tag(ethertype), is_tag(length + 2));
     format!("{untagged} or ({one_tag}) or ({two_tags})")
 }
 
 /// `own` and, if there is one, the user's expression. The latter must have compiled alone before: else
-/// parentheses in it could change what the former means.
+/// parentheses in it could change what the former means. It comes first: a `vlan` behind other tests
+/// finds no frame whose tag the kernel has taken out (seen with libpcap 1.10.3).
 pub(super) fn combined_expression(own: &str, user: Option<&str>) -> String {
     match user {
-        Some(user) => format!("({own}) and ({user})"),
+        Some(user) => format!("({user}) and ({own})"),
         None => own.to_owned(),
     }
 }
@@ -79,11 +82,11 @@ fn is_tag(at: usize) -> String {
     format!("(link[{at}:2] = 0x8100 or link[{at}:2] = 0x88a8 or link[{at}:2] = 0x9100)")
 }
 
-/// What is wanted of the packet behind the ethertype at `at`.
-fn wanted_at(at: usize) -> String {
-    let header = Header::Link(at + 2);
+/// What is wanted of a packet that begins at `start` with its ethertype at `ethertype`.
+fn wanted_at(ethertype: usize, start: usize) -> String {
+    let header = Header::Link(start);
     let (v4, v6) = (wanted_v4(&header), wanted_v6(&header));
-    format!("(link[{at}:2] = 0x0800 and {v4}) or (link[{at}:2] = 0x86dd and {v6})")
+    format!("(link[{ethertype}:2] = 0x0800 and {v4}) or (link[{ethertype}:2] = 0x86dd and {v6})")
 }
 
 fn wanted_v4(header: &Header) -> String {
