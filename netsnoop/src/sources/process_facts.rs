@@ -154,3 +154,53 @@ fn find_cgroup2(proc_root: &ProcRoot) -> Option<PathBuf> {
     let point = line.split(|byte| *byte == b' ').nth(4)?;
     Some(Path::new(std::ffi::OsStr::from_bytes(point)).to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    /// A directory of this test's own, gone when dropped.
+    struct Tree(PathBuf);
+
+    impl Tree {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("netsnoop-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn add(&self, path: &str) -> u64 {
+            let path = self.0.join(path);
+            std::fs::create_dir_all(&path).unwrap();
+            std::fs::metadata(path).unwrap().ino()
+        }
+    }
+
+    impl Drop for Tree {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_cgroup_id_finds_its_container_at_most_one_walk_a_second_and_outlives_the_directory() {
+        let tree = Tree::new("cgroups");
+        let id = "0123456789abcdef".repeat(4);
+        let inside = tree.add(&format!("docker/{id}/init"));
+        let outside = tree.add("system.slice/ssh.service");
+        let counters = Counters::default();
+        let mut cgroups =
+            CgroupTree { root: Some(tree.0.clone()), containers: HashMap::new(), last_walk: None };
+        let start = Timestamp::from_nanos(0);
+        let mut find =
+            |id, at| cgroups.container(id, at, &counters).map(|container| container.id.to_string());
+        assert_eq!(find(inside, start), Some(id.clone()));
+        assert_eq!(find(outside, start), None);
+        let later = tree.add(&format!("docker/{id}/late"));
+        assert_eq!(find(later, start), None);
+        assert_eq!(find(later, start + WALK_EVERY), Some(id.clone()));
+        std::fs::remove_dir_all(tree.0.join("docker")).unwrap();
+        assert_eq!(find(inside, start + WALK_EVERY * 2), Some(id));
+    }
+}
