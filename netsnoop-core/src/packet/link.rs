@@ -75,8 +75,9 @@ pub(super) fn read(link_type: LinkType, reader: &mut Reader<'_>) -> Result<Verdi
 }
 
 /// What the payload of a cooked frame begins with, where a VLAN tag is still in the bytes. Of a frame that
-/// comes in, it begins with the tag; of one that software tagged on its way out, with the IP header. The
-/// header names the tag's type in both cases, or since Linux 6.13 what is behind the tag: `tpacket_rcv` in
+/// comes in, it begins with the tag; of one that software tagged on its way out, with the IP header. In both
+/// cases the cooked header names the tag's type or, since Linux 6.11 (and its stable releases since), what is
+/// behind the tag: `vlan_get_protocol_dgram` in
 /// <https://github.com/torvalds/linux/blob/v6.13/net/packet/af_packet.c>. So the bytes decide.
 fn ethertype_of_payload(named: u16, mut payload: Reader<'_>) -> u16 {
     let Ok([first, _, high, low]) = payload.take::<4>(Layer::Vlan) else { return named };
