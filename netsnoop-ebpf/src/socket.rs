@@ -16,7 +16,9 @@ pub const IPPROTO_UDPLITE: u16 = 136;
 /// The socket a program holds over TCP subflows, since Linux 5.6.
 pub const IPPROTO_MPTCP: u16 = 262;
 
-/// An address and port, in the form records have them.
+/// An address and port, in the form records have them. Where there may be none, it is [`End::NONE`] rather than an
+/// `Option`: the compiler reads the payload of an absent one early, and Linux 5.10 refuses to read a stack that nobody
+/// wrote to.
 #[derive(Clone, Copy)]
 pub struct End {
     pub address: [u8; 16],
@@ -24,7 +26,7 @@ pub struct End {
 }
 
 impl End {
-    /// No peer.
+    /// No end: no datagram goes to or comes from port 0.
     pub const NONE: Self = Self { address: [0; 16], port: 0 };
 
     /// An IPv4 end, the address in network order.
@@ -137,17 +139,17 @@ pub fn set_isn_of_peer(part: &mut SocketPart) {
     set_isn(part, isn, next != ABSENT && received != ABSENT);
 }
 
-/// The end that a `sockaddr` in kernel memory names; `None` if it names none.
+/// The end that a `sockaddr` in kernel memory names; [`End::NONE`] if it names none.
 #[inline(always)]
-pub fn end_of_sockaddr(sockaddr: u64) -> Option<End> {
+pub fn end_of_sockaddr(sockaddr: u64) -> End {
     if sockaddr == 0 {
-        return None;
+        return End::NONE;
     }
     // sockaddr_in and sockaddr_in6 begin alike: family, port in network order (man 7 ip, man 7 ipv6).
     let port = u16::from_be(read_at(sockaddr.wrapping_add(2)));
     match read_at::<u16>(sockaddr) {
-        AF_INET => Some(End::v4(read_at(sockaddr.wrapping_add(4)), port)),
-        AF_INET6 => Some(End { address: read_at(sockaddr.wrapping_add(8)), port }),
-        _ => None,
+        AF_INET => End::v4(read_at(sockaddr.wrapping_add(4)), port),
+        AF_INET6 => End { address: read_at(sockaddr.wrapping_add(8)), port },
+        _ => End::NONE,
     }
 }

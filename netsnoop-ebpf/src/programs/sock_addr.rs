@@ -41,7 +41,7 @@ fn tell(ctx: &SockAddrContext, peer: End, way: Way) -> i32 {
     // SAFETY: the context is valid while the program runs; the verifier turns this into a read of the real field.
     let sk = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
     if !sk.is_null() {
-        let datagram = Datagram { sk: address_of(sk), peer: Some(peer), way, rung: rung::SOCKOPS };
+        let datagram = Datagram { sk: address_of(sk), peer, way, rung: rung::SOCKOPS };
         tell_datagram(&datagram, || {
             // SAFETY: these programs may pass their context. Asking makes the cookie, see `sock_ops`.
             unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };

@@ -13,7 +13,7 @@ use crate::first_use::{Use, Way};
 use crate::kernel_read::address_of;
 use crate::programs::udp::{Datagram, tell_datagram};
 use crate::socket::{
-    IPPROTO_MPTCP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, internet_protocol, remote_end,
+    End, IPPROTO_MPTCP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, internet_protocol, remote_end,
 };
 
 /// A send or receive that has just returned.
@@ -68,7 +68,7 @@ fn tell(call: &Call, make_cookie: impl FnOnce()) {
     match internet_protocol(sk) {
         // Zero is a datagram without payload.
         Some(IPPROTO_UDP | IPPROTO_UDPLITE) if result >= 0 => {
-            tell_datagram(&Datagram { sk, peer: None, way, rung }, make_cookie);
+            tell_datagram(&Datagram { sk, peer: End::NONE, way, rung }, make_cookie);
         }
         // Zero is the end of the stream.
         Some(IPPROTO_TCP | IPPROTO_MPTCP) if result > 0 => tell_stream(call, make_cookie),

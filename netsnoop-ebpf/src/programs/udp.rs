@@ -69,26 +69,26 @@ fn tell_consumed([sk, skb]: [u64; 2], rung: u8) -> u32 {
 
 /// Who sent the datagram in a buffer, from its headers.
 #[inline(always)]
-fn sender_of(skb: u64) -> Option<End> {
+fn sender_of(skb: u64) -> End {
     let head: u64 = read(skb, offset!(skb_head));
     if head == 0 {
-        return None;
+        return End::NONE;
     }
     let network = head.wrapping_add(read::<u16>(skb, offset!(skb_network_header)) as u64);
     let transport = head.wrapping_add(read::<u16>(skb, offset!(skb_transport_header)) as u64);
     let port = u16::from_be(read_at(transport));
     match read_at::<u8>(network) >> 4 {
-        4 => Some(End::v4(read_at(network.wrapping_add(12)), port)),
-        6 => Some(End { address: read_at(network.wrapping_add(8)), port }),
-        _ => None,
+        4 => End::v4(read_at(network.wrapping_add(12)), port),
+        6 => End { address: read_at(network.wrapping_add(8)), port },
+        _ => End::NONE,
     }
 }
 
 /// A datagram that the running process sends or takes.
 pub struct Datagram {
     pub sk: u64,
-    /// The peer where the hook knows it; `None` is the connected one, or (port zero) an unknown one.
-    pub peer: Option<End>,
+    /// The peer where the hook knows it; [`End::NONE`] is the connected one, or an unknown one.
+    pub peer: End,
     pub way: Way,
     pub rung: u8,
 }
@@ -102,10 +102,8 @@ pub fn tell_datagram(datagram: &Datagram, make_cookie: impl FnOnce()) {
         return;
     }
     let tgid = current_tgid();
-    let (peer, is_named) = match peer {
-        Some(peer) => (peer, true),
-        None => (connected_end(sk), false),
-    };
+    let is_named = peer.port != 0;
+    let peer = if is_named { peer } else { connected_end(sk) };
     if !Use::of_datagrams(sk, tgid, peer, way).is_first() {
         return;
     }
