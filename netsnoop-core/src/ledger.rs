@@ -23,13 +23,13 @@ pub struct Ledger {
     pub connections_evicted: u64,
     /// Local ends seen.
     pub ends_seen: u64,
-    /// Local ends that left the table with an owner.
+    /// Local ends that have an owner.
     pub ends_attributed: u64,
-    /// Local ends that left the table without one, by reason (index: place in [`Reason::ALL`]).
+    /// Local ends that nobody can name an owner of, by reason (index: place in [`Reason::ALL`]).
     pub ends_unattributed: [u64; Reason::ALL.len()],
     /// Local ends thrown out of a full table before they were told of.
     pub ends_evicted: u64,
-    /// Local ends still in the table.
+    /// Local ends whose owner is still being looked for.
     pub ends_open: u64,
     /// Stronger evidence that named another owner.
     pub conflicts: u64,
@@ -42,6 +42,14 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Enters a local end without an owner.
+    pub(crate) fn count_unattributed(&mut self, reason: Reason) {
+        let place = Reason::ALL.iter().position(|known| *known == reason);
+        if let Some(count) = place.and_then(|place| self.ends_unattributed.get_mut(place)) {
+            *count += 1;
+        }
+    }
+
     /// Whether every local end seen is accounted for.
     pub fn balances(&self) -> bool {
         let unattributed: u64 = self.ends_unattributed.iter().sum();

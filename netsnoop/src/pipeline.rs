@@ -78,6 +78,8 @@ pub fn watch(config: WatchConfig) -> Result<(), Failure> {
     let reconciler = opened.reconciler(&config)?;
     let Opened { captures, ebpf, lookups, .. } = opened;
     let running = start((captures, lookups), reconciler, (output, counters))?;
+    // Every thread has started: what is left to this one is the ring.
+    renounce(Job::KernelEvents)?;
     runtime.block_on(supervise(running, ebpf))
 }
 

@@ -2,10 +2,10 @@
 
 use core::time::Duration;
 
-use super::Reconciler;
 use super::flow::{End, Flow, Search, Side};
 use super::flow_table::FlowId;
 use super::namespace_table::Place;
+use super::{Reconciler, enter_ends};
 use crate::attribution::{Attribution, Evidence, Owner, Reason};
 use crate::connection::{ConnectionState, Role};
 use crate::five_tuple::Transport;
@@ -73,6 +73,7 @@ impl Reconciler {
         let Some(flow) = self.flows.get(id) else { return };
         let due = self.settings.lookups && !self.draining && now >= flow.lookup_at && !flow.closed;
         let mut sockets = Vec::new();
+        let mut unanswerable = Vec::new();
         let mut processes: Vec<Process> = Vec::new();
         for (side, end) in flow.both() {
             match (&end.attribution.owner, end.place) {
@@ -81,6 +82,9 @@ impl Reconciler {
                     if due && end.search == Search::NotAsked =>
                 {
                     sockets.push((side, namespace, flow.tuple(side)));
+                }
+                (Owner::Unattributed(Reason::Pending), Place::Local(_)) if !self.settings.lookups => {
+                    unanswerable.push(side);
                 }
                 _ => {}
             }
@@ -93,6 +97,9 @@ impl Reconciler {
             if let Some(flow) = self.flows.get_mut(id) {
                 flow.end_mut(side).search = if asked { Search::Asked } else { Search::Done };
             }
+        }
+        for side in unanswerable {
+            self.attribute(id, side, Attribution::namespace(Reason::NotEnabled, None), None);
         }
         for process in processes {
             let asks = self.processes.note(&process);
@@ -152,7 +159,7 @@ impl Reconciler {
                 let best = end.attribution.evidence >= Some(Evidence::KernelFirstUse);
                 (best || !awaits_hook) && self.processes.is_answered(process.id)
             }
-            (Owner::Unattributed(Reason::Pending), _) => !self.settings.lookups && !awaits_hook,
+            (Owner::Unattributed(Reason::Pending), _) => false,
             (Owner::Unattributed(Reason::ClosedPort), _) => true,
             _ => !awaits_hook,
         }
@@ -205,7 +212,7 @@ impl Reconciler {
             if now >= self.deadline(now, flow)
                 && let Some(flow) = self.flows.remove(id)
             {
-                self.close_books_on(&flow, false);
+                enter_ends(&mut self.ledger, &flow, true);
             }
             return;
         }

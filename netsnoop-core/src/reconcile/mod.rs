@@ -146,14 +146,19 @@ impl Reconciler {
         deadlines.into_iter().flatten().min()
     }
 
-    /// The books.
+    /// The books as they stand: held connections are entered by what is known of them now. Walks all of
+    /// them.
     pub fn ledger(&self) -> Ledger {
-        Ledger {
+        let mut ledger = Ledger {
             processes_evicted: self.processes.evicted,
             rescans_dropped: self.questions.dropped,
             listeners_dropped: self.listeners.dropped,
             ..self.ledger.clone()
+        };
+        for (_, flow) in self.flows.iter() {
+            enter_ends(&mut ledger, flow, flow.opened);
         }
+        ledger
     }
 
     /// How many connections are held.
@@ -183,7 +188,12 @@ impl Reconciler {
         let (id, evicted) = self.flows.insert(flow);
         if let Some(evicted) = evicted {
             self.ledger.connections_evicted += 1;
-            self.close_books_on(&evicted, true);
+            if evicted.opened {
+                enter_ends(&mut self.ledger, &evicted, true);
+            } else {
+                let local = evicted.both().into_iter().filter(|(_, end)| end.is_local()).count();
+                self.ledger.ends_evicted += local as u64;
+            }
         }
         id
     }
@@ -206,7 +216,6 @@ impl Reconciler {
         end.place_says(place, key);
         if end.is_local() && !was_local {
             self.ledger.ends_seen += 1;
-            self.ledger.ends_open += 1;
         }
         flow.changed |= opened && place != Place::Unknown;
     }
@@ -218,23 +227,16 @@ impl Reconciler {
             self.ledger.conflicts += 1;
         }
     }
+}
 
-    /// Enters what became of a connection's local ends.
-    fn close_books_on(&mut self, flow: &Flow, evicted: bool) {
-        for (_, end) in flow.both().into_iter().filter(|(_, end)| end.is_local()) {
-            self.ledger.ends_open -= 1;
-            match end.attribution.reason() {
-                _ if evicted && !flow.opened => self.ledger.ends_evicted += 1,
-                None => self.ledger.ends_attributed += 1,
-                Some(reason) => self.count_unattributed(reason),
-            }
-        }
-    }
-
-    fn count_unattributed(&mut self, reason: Reason) {
-        let place = Reason::ALL.iter().position(|known| *known == reason);
-        if let Some(count) = place.and_then(|place| self.ledger.ends_unattributed.get_mut(place)) {
-            *count += 1;
+/// Enters a connection's local ends; those of one that has not been told of yet are still open.
+fn enter_ends(ledger: &mut Ledger, flow: &Flow, told: bool) {
+    for (_, end) in flow.both().into_iter().filter(|(_, end)| end.is_local()) {
+        match end.attribution.reason() {
+            None => ledger.ends_attributed += 1,
+            Some(Reason::Pending) if !flow.closed => ledger.ends_open += 1,
+            Some(_) if !told => ledger.ends_open += 1,
+            Some(reason) => ledger.count_unattributed(reason),
         }
     }
 }

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use super::Reconciler;
 use super::flow::{End, Flow};
 use super::flow_table::FlowId;
-use crate::attribution::{Attribution, Owner, Reason};
+use crate::attribution::Attribution;
 use crate::connection::{ConnectionId, ConnectionRecord, EndRecord, RecordEvent, Role};
 use crate::process::ProcessFacts;
 use crate::time::Timestamp;
@@ -74,15 +74,11 @@ impl Reconciler {
     }
 
     fn render_end(&self, end: &End) -> EndRecord {
-        let mut attribution = end.attribution.clone();
-        if !self.settings.lookups && attribution.reason() == Some(Reason::Pending) {
-            attribution.owner = Owner::Unattributed(Reason::NotEnabled);
-        }
         EndRecord {
             endpoint: end.endpoint,
             namespace: end.namespace,
-            facts: self.facts_of(&attribution),
-            attribution,
+            facts: self.facts_of(&end.attribution),
+            attribution: end.attribution.clone(),
         }
     }
 
