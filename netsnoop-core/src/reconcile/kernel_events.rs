@@ -175,17 +175,15 @@ impl Reconciler {
         let flow = self.flows.get_mut(id)?;
         flow.learn_role(if by_client { side } else { side.other() }, Role::Syn);
         flow.advance(ConnectionState::Established, seen.at);
-        if !by_client {
+        // Without that hook the table tells who listened at the start, which may be long ago.
+        if !by_client && self.settings.hooks.listen {
             self.attribute_listener(id, side);
         }
         Some((id, side))
     }
 
-    /// A server end nobody has accepted belongs to who listens, if that is known for certain.
+    /// A server end nobody has accepted belongs to who listens.
     pub(super) fn attribute_listener(&mut self, id: FlowId, side: Side) {
-        if !self.settings.hooks.listen {
-            return;
-        }
         let Some(flow) = self.flows.get(id) else { return };
         let end = flow.end(side);
         let Some(namespace) = end.namespace_id() else { return };

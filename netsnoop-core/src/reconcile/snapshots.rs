@@ -14,6 +14,7 @@ use crate::connection::{ConnectionState, Role};
 use crate::five_tuple::{FiveTuple, Transport};
 use crate::observation::{SnapshotScope, SocketSnapshot};
 use crate::socket::{SocketRow, TcpState};
+use crate::socket_match::{answering_rows, awaits_accept};
 use crate::time::Timestamp;
 
 use alloc::vec::Vec;
@@ -120,6 +121,10 @@ impl Reconciler {
     /// Attributes an end by a row of its own socket.
     fn take_row(&mut self, id: FlowId, side: Side, row: &SocketRow, rung: Rung) {
         let Some(flow) = self.flows.get(id) else { return };
+        if awaits_accept(row) {
+            // The same snapshot showed who listens.
+            return self.attribute_listener(id, side);
+        }
         let is_client = flow.client == side && flow.role >= Role::Syn;
         // A process that is younger than the SYN cannot have sent it: the port was used again since.
         let newest_start = flow.first_seen + START_TIME_GRAIN;
@@ -145,14 +150,11 @@ impl Reconciler {
         let asked = self.questions.outstanding(namespace);
         for tuple in asked {
             let Some((id, side)) = self.searching(namespace, tuple) else { continue };
-            let best = best_rows(&snapshot.sockets, tuple);
+            let best = answering_rows(&tuple, &snapshot.sockets);
             match best.as_slice() {
                 [] => continue,
-                [row] if is_listener(row) || row.state == TcpState::NEW_SYN_RECV => {
-                    self.take_listener_rows(id, side, &best);
-                }
+                rows if rows.iter().all(|row| is_listener(row)) => self.take_listener_rows(id, side, rows),
                 [row] => self.take_row(id, side, row, snapshot.rung),
-                _ if best.iter().all(|row| is_listener(row)) => self.take_listener_rows(id, side, &best),
                 rows => {
                     let mut holders = Vec::new();
                     rows.iter().for_each(|row| holders.extend_from_slice(&row.holders));
@@ -231,27 +233,4 @@ fn is_listener(row: &SocketRow) -> bool {
 fn is_connected(row: &SocketRow) -> bool {
     let waits = matches!(row.state, TcpState::TIME_WAIT | TcpState::LISTEN | TcpState::NEW_SYN_RECV);
     row.tuple.remote.port != 0 && row.tuple.local.port != 0 && !waits
-}
-
-/// The rows that fit `tuple` best: exact, else bound to its address, else bound to none
-/// (the order of the kernel's own lookup).
-fn best_rows(rows: &[SocketRow], tuple: FiveTuple) -> Vec<&SocketRow> {
-    let rank = |row: &SocketRow| {
-        let own = row.tuple.local;
-        if row.tuple.transport != tuple.transport || own.port != tuple.local.port {
-            return None;
-        }
-        let address = own.address == tuple.local.address || tuple.local.is_wildcard();
-        let peer = row.tuple.remote == tuple.remote;
-        let unconnected = row.tuple.remote.port == 0;
-        match (address, own.is_wildcard()) {
-            (true, _) if peer => Some(3),
-            (_, true) if peer => Some(2),
-            (true, _) if unconnected => Some(1),
-            (_, true) if unconnected => Some(0),
-            _ => None,
-        }
-    };
-    let best = rows.iter().filter_map(rank).max();
-    rows.iter().filter(|row| best.is_some() && rank(row) == best).collect()
 }
