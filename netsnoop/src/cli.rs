@@ -15,6 +15,8 @@ use netsnoop_core::service::ServiceRule;
 
 pub use values::{PodName, UserSelector};
 
+use crate::config::ANY_INTERFACE;
+
 /// What bare `netsnoop` prints.
 pub const EXAMPLES: &str = "\
 Which user, pod, container and process on this node talks to which service?
@@ -150,7 +152,7 @@ pub struct WatchArgs {
 #[command(next_help_heading = "Capture")]
 pub struct CaptureArgs {
     /// Capture on this interface (repeatable)
-    #[arg(short, long, value_name = "IFACE", value_delimiter = ',', default_value = "any")]
+    #[arg(short, long, value_name = "IFACE", value_delimiter = ',', default_value = ANY_INTERFACE)]
     #[arg(env = "NETSNOOP_INTERFACE", hide_env = true)]
     pub interface: Vec<String>,
     /// List the interfaces that packets can be captured on, and exit

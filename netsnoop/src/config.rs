@@ -22,6 +22,9 @@ use crate::failure::Failure;
 /// What libpcap takes for "all of a packet" (MAXIMUM_SNAPLEN of tcpdump).
 const WHOLE_PACKET: u32 = 262_144;
 
+/// libpcap's name for all interfaces at once.
+pub const ANY_INTERFACE: &str = "any";
+
 /// What `netsnoop watch` is to do.
 #[derive(Clone, Debug)]
 pub struct WatchConfig {

@@ -8,7 +8,7 @@ use super::listener_table::Listener;
 use super::matching::Sighting;
 use super::namespace_table::{NamespaceId, Place};
 use super::{Missing, Reconciler};
-use crate::attribution::{Attribution, Evidence, Reason};
+use crate::attribution::{Attribution, Evidence, Owner, Reason};
 use crate::connection::{ConnectionState, Role};
 use crate::five_tuple::Transport;
 use crate::observation::{Act, KernelEvent, KernelSocket, SocketClose};
@@ -127,8 +127,11 @@ impl Reconciler {
     }
 
     fn attribute_event(&mut self, id: FlowId, side: Side, seen: &SocketEvent, evidence: Evidence) {
-        let Some(process) = seen.process else { return };
-        self.attribute(id, side, Attribution::process(process, evidence), None);
+        let attribution = match seen.process {
+            Some(process) => Attribution::process(process, evidence),
+            None => Attribution { owner: Owner::Kernel, evidence: Some(evidence), socket_uid: None },
+        };
+        self.attribute(id, side, attribution, None);
         if let Some(flow) = self.flows.get_mut(id) {
             flow.end_mut(side).search = Search::Done;
         }

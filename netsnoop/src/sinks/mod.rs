@@ -26,7 +26,7 @@ use netsnoop_core::time::Timestamp;
 
 use crate::cli::{OutputFormat, UserSelector};
 use crate::clock::{self, WallClock};
-use crate::config::{RecordEvents, WatchConfig};
+use crate::config::{self, RecordEvents, WatchConfig};
 use crate::counters::Counters;
 use crate::failure::Failure;
 use expression::Expression;
@@ -65,6 +65,8 @@ pub struct Output {
     events: RecordEvents,
     filter: OwnerFilter,
     expression: Option<Expression>,
+    /// Whether single interfaces were asked for: then a connection without a packet on them is none of it.
+    needs_packet: bool,
     followed: HashSet<ConnectionId>,
     left: Option<u64>,
     flush_each: bool,
@@ -118,6 +120,7 @@ impl Output {
             events: config.output.events,
             filter,
             expression: config.filter.as_deref().map(Expression::new),
+            needs_packet: config.interfaces != [config::ANY_INTERFACE],
             followed: HashSet::new(),
             left: config.count,
             flush_each: config.output.line_buffered,
@@ -157,7 +160,7 @@ impl Output {
     /// Whether the record belongs to what was asked for. With a filter, a connection that was shown is followed to
     /// its end: a correction of its owner is for those who read the wrong one.
     fn select(&mut self, record: &ConnectionRecord) -> Option<Sighting> {
-        if self.filter.is_open() && self.expression.is_none() {
+        if self.filter.is_open() && self.expression.is_none() && !self.needs_packet {
             let first = record.event == RecordEvent::Open;
             return Some(if first { Sighting::First } else { Sighting::Again });
         }
@@ -166,7 +169,8 @@ impl Output {
         if shown {
             return Some(Sighting::Again);
         }
-        if !self.filter.matches(record)
+        if self.needs_packet && record.interface.is_none()
+            || !self.filter.matches(record)
             || !self.expression.as_ref().is_none_or(|expression| expression.matches(record))
         {
             return None;

@@ -6,8 +6,7 @@ use anyhow::Context;
 use pcap::{ConnectionStatus, Device};
 use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
-/// libpcap's pseudo-device for all interfaces.
-pub(super) const ANY: &str = "any";
+use crate::config::ANY_INTERFACE;
 
 /// Writes the numbered list of interfaces, for `-D`.
 ///
@@ -28,7 +27,7 @@ pub fn list_interfaces(out: &mut dyn Write) -> anyhow::Result<()> {
 
 /// The name of what the user asked for: a name, or else a number in the list.
 pub(super) fn resolve(asked: &str) -> Option<String> {
-    if asked == ANY || index_of(asked).is_some() {
+    if asked == ANY_INTERFACE || index_of(asked).is_some() {
         return Some(asked.to_owned());
     }
     let place = asked.parse::<usize>().ok()?.checked_sub(1)?;
@@ -52,7 +51,7 @@ pub(super) fn index_of(name: &str) -> Option<u32> {
 /// What libpcap knows, without its pseudo-devices that are no network interface (nflog, Bluetooth, D-Bus).
 fn devices() -> Result<Vec<Device>, pcap::Error> {
     let mut devices = Device::list()?;
-    devices.retain(|device| device.name == ANY || index_of(&device.name).is_some());
+    devices.retain(|device| device.name == ANY_INTERFACE || index_of(&device.name).is_some());
     Ok(devices)
 }
 
@@ -87,7 +86,7 @@ mod tests {
         let mut list = Vec::new();
         list_interfaces(&mut list).unwrap();
         let list = String::from_utf8(list).unwrap();
-        for name in ["lo", ANY] {
+        for name in ["lo", ANY_INTERFACE] {
             let line = list.lines().find(|line| line.split_once('.').unwrap().1.starts_with(name)).unwrap();
             assert_eq!(resolve(line.split_once('.').unwrap().0).as_deref(), Some(name));
             assert_eq!(resolve(name).as_deref(), Some(name));

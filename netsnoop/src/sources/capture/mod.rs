@@ -22,6 +22,7 @@ use rustix::net::{AddressFamily, SocketType, socket};
 pub use self::error::CaptureError;
 pub use self::interfaces::list_interfaces;
 use crate::clock::WallClock;
+use crate::config::ANY_INTERFACE;
 use crate::counters::Counters;
 use crate::intake::{Frame, FrameBatch, Input, Intake};
 
@@ -60,7 +61,7 @@ pub struct CaptureSettings {
 impl Default for CaptureSettings {
     fn default() -> Self {
         Self {
-            interface: interfaces::ANY.to_owned(),
+            interface: ANY_INTERFACE.to_owned(),
             snaplen: 256,
             buffer_bytes: 8 << 20,
             promiscuous: false,
@@ -91,7 +92,7 @@ pub fn open(settings: &CaptureSettings) -> Result<Capture, CaptureError> {
         return Err(CaptureError::NoSuchInterface { name, available: interfaces::names() });
     };
     let mut handle = activate(&interface, settings)?;
-    if interface == interfaces::ANY {
+    if interface == ANY_INTERFACE {
         prefer_interface_indexes(&mut handle, &interface)?;
     }
     let link_type = supported_link(&handle, &interface)?;
@@ -119,7 +120,7 @@ pub fn open(settings: &CaptureSettings) -> Result<Capture, CaptureError> {
 
 fn activate(interface: &str, settings: &CaptureSettings) -> Result<pcap::Capture<Active>, CaptureError> {
     let refused = |what: &str| CaptureError::BadSetting { interface: interface.into(), what: what.into() };
-    if settings.promiscuous && interface == interfaces::ANY {
+    if settings.promiscuous && interface == ANY_INTERFACE {
         return Err(refused("promiscuous mode is for one interface; name it with -i"));
     }
     let snaplen = i32::try_from(settings.snaplen).ok().filter(|snaplen| (1..=262_144).contains(snaplen));
