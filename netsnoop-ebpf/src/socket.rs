@@ -78,6 +78,11 @@ pub fn fill_socket(part: &mut SocketPart, sk: u64) {
     read_to(&mut part.uid, sk, offset!(sk_uid));
     part.local_address = address(sk, offset!(skc_rcv_saddr), offset!(skc_v6_rcv_saddr));
     read_to(&mut part.local_port, sk, offset!(skc_num));
+    if part.local_port == 0 {
+        // A socket that was reset before it is accepted, or is closing, is off the list of bound ones and has lost
+        // `skc_num` (`inet_put_port`), while `inet_sport` still holds the port.
+        part.local_port = u16::from_be(read(sk, offset!(inet_sport)));
+    }
     let remote = remote_end(sk);
     part.remote_address = remote.address;
     part.remote_port = remote.port;

@@ -93,6 +93,7 @@ impl Reconciler {
             sock_address: seen.socket.address,
             isn: seen.socket.client_isn,
             begins,
+            at: None,
         }
     }
 

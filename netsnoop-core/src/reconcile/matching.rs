@@ -5,12 +5,14 @@
 //! in one namespace or in two between which the addresses can meet.
 
 use core::num::NonZeroU64;
+use core::time::Duration;
 
 use super::Reconciler;
 use super::flow::{Flow, Side};
 use super::flow_table::FlowId;
 use super::namespace_table::{NamespaceId, Place};
 use crate::five_tuple::FiveTuple;
+use crate::time::Timestamp;
 
 /// One source's view of a socket or packet, its own end first.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +28,12 @@ pub(super) struct Sighting {
     pub(super) isn: Option<u32>,
     /// Whether it begins a connection, so that an ended one cannot be meant.
     pub(super) begins: bool,
+    /// When it was made, if it was long enough on its way that an older connection may be meant.
+    pub(super) at: Option<Timestamp>,
 }
+
+/// How far the stamps of two sources may be apart for one event.
+const STAMP_TOLERANCE: Duration = Duration::from_millis(1);
 
 /// How well a sighting fits, worst first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -62,12 +69,16 @@ impl Reconciler {
         if let (Some(known), Some(seen)) = (near.cookie, sighting.cookie) {
             return (known == seen).then_some(Fit::Socket);
         }
-        if near.sock_address != 0 && sighting.sock_address != 0 && near.sock_address != sighting.sock_address
-        {
+        let both_addressed = near.sock_address != 0 && sighting.sock_address != 0;
+        if both_addressed && near.sock_address != sighting.sock_address {
             return None;
         }
-        if !self.places_agree(flow, side, sighting) {
+        let is_older = sighting.at.is_some_and(|at| at + STAMP_TOLERANCE < flow.first_seen);
+        if is_older || !self.places_agree(flow, side, sighting) {
             return None;
+        }
+        if both_addressed && !(sighting.begins && near.closed.is_some()) {
+            return Some(Fit::Socket);
         }
         if let (Some(known), Some(seen)) = (flow.isn, sighting.isn) {
             return (known == seen).then_some(Fit::Sequence);

@@ -53,6 +53,8 @@ impl Reconciler {
             sock_address: 0,
             isn: None,
             begins: false,
+            // Packets wait in libpcap's buffer while the kernel's events overtake them.
+            at: Some(packet.at),
         }
     }
 
@@ -146,6 +148,7 @@ impl Reconciler {
             sock_address: 0,
             isn: None,
             begins: false,
+            at: None,
         }
     }
 

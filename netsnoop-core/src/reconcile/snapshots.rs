@@ -65,6 +65,7 @@ impl Reconciler {
             sock_address: 0,
             isn: None,
             begins: false,
+            at: None,
         }
     }
 

@@ -109,15 +109,11 @@ fn tell_established(change: &Change) {
     });
 }
 
-/// The socket after the change. The kernel calls before it stores the new state, and at the end it has already taken
-/// the port off the list of bound ones, while `inet_sport` still holds it.
+/// The socket after the change. The kernel calls before it stores the new state.
 #[inline(always)]
 fn fill_socket_in(part: &mut SocketPart, change: &Change) {
     fill_socket(part, change.sk);
     part.state = change.to;
-    if part.local_port == 0 {
-        part.local_port = u16::from_be(read(change.sk, offset!(inet_sport)));
-    }
 }
 
 /// Keeps who connects when SYN_SENT begins, as the port is chosen only afterwards, and tells it when that state ends.

@@ -132,3 +132,18 @@ fn a_packet_on_an_interface_younger_than_the_topology_waits_for_the_next_one() {
     assert_eq!(world.last().client.namespace, Some(key));
     assert_eq!(world.last().server.attribution.reason(), Some(Reason::Remote));
 }
+
+#[test]
+fn a_late_reset_of_the_connection_before_does_not_end_the_one_that_has_its_port_now() {
+    let mut world = no_sources();
+    world.see(1, packet(1, WEB_VETH, client(), syn(5)));
+    world.see(50, packet(50, WEB_VETH, client(), syn(6)));
+    world.see(50, packet(50, WEB_VETH, client().mirrored(), syn_ack(6)));
+    world.see(51, packet(3, WEB_VETH, client().mirrored(), segment(TcpFlags::RST, 9, 6)));
+    world.wait_until(500);
+    let mut states: Vec<_> = world.told.iter().map(|record| (record.at, record.state.name())).collect();
+    states.sort_unstable();
+    states.dedup_by_key(|(at, _)| *at);
+    assert!(states.contains(&(at(50), "established")), "{states:?}");
+    assert!(states.contains(&(at(3), "refused")), "{states:?}");
+}
