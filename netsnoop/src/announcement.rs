@@ -7,6 +7,7 @@ use netsnoop_core::attribution::{Rung, RungSet};
 
 use crate::config::WatchConfig;
 use crate::counters::Counters;
+use crate::sinks::ledger_text::counted;
 use crate::startup::{self, Opened};
 
 /// Writes to stderr. A reader that went away is no failure.
@@ -32,7 +33,12 @@ fn render(out: &mut dyn Write, config: &WatchConfig, opened: &Opened) -> io::Res
         writeln!(out, "  without {}", startup::why_not(report))?;
     }
     let sockets: usize = opened.snapshots.iter().map(|snapshot| snapshot.sockets.len()).sum();
-    writeln!(out, "{} network namespaces and {sockets} sockets known", opened.topology.namespaces.len())?;
+    writeln!(
+        out,
+        "{} and {} known",
+        counted(opened.topology.namespaces.len() as u64, "network namespace"),
+        counted(sockets as u64, "socket"),
+    )?;
     if !opened.initial_pids {
         writeln!(
             out,

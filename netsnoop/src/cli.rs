@@ -15,7 +15,7 @@ use netsnoop_core::service::ServiceRule;
 
 pub use values::{PodName, UserSelector};
 
-use crate::config::ANY_INTERFACE;
+use crate::sources::capture::ANY_INTERFACE;
 
 /// What bare `netsnoop` prints.
 pub const EXAMPLES: &str = "\

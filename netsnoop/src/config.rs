@@ -18,12 +18,10 @@ use crate::cli::{
     PrintArgs, SelectArgs, UserSelector, WatchArgs,
 };
 use crate::failure::Failure;
+use crate::sources::capture::ANY_INTERFACE;
 
 /// What libpcap takes for "all of a packet" (MAXIMUM_SNAPLEN of tcpdump).
 const WHOLE_PACKET: u32 = 262_144;
-
-/// libpcap's name for all interfaces at once.
-pub const ANY_INTERFACE: &str = "any";
 
 /// What `netsnoop watch` is to do.
 #[derive(Clone, Debug)]
@@ -125,6 +123,11 @@ impl RecordEvents {
 }
 
 impl WatchConfig {
+    /// Whether single interfaces were asked for rather than all.
+    pub fn names_interfaces(&self) -> bool {
+        self.interfaces != [ANY_INTERFACE]
+    }
+
     /// Decides. What contradicts itself is a usage failure.
     pub fn decide(args: WatchArgs, global: &GlobalArgs) -> Result<Self, Failure> {
         let WatchArgs { capture, knowing, select, print, expression } = args;

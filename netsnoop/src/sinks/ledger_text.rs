@@ -37,7 +37,8 @@ pub fn write(out: &mut dyn Write, ledger: &Ledger, counters: &Counters) -> io::R
     Ok(())
 }
 
-fn counted(count: u64, noun: &str) -> String {
+/// A number and its noun.
+pub fn counted(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 

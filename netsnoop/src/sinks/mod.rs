@@ -26,7 +26,7 @@ use netsnoop_core::time::Timestamp;
 
 use crate::cli::{OutputFormat, UserSelector};
 use crate::clock::{self, WallClock};
-use crate::config::{self, RecordEvents, WatchConfig};
+use crate::config::{RecordEvents, WatchConfig};
 use crate::counters::Counters;
 use crate::failure::Failure;
 use expression::Expression;
@@ -120,7 +120,7 @@ impl Output {
             events: config.output.events,
             filter,
             expression: config.filter.as_deref().map(Expression::new),
-            needs_packet: config.interfaces != [config::ANY_INTERFACE],
+            needs_packet: config.names_interfaces(),
             followed: HashSet::new(),
             left: config.count,
             flush_each: config.output.line_buffered,

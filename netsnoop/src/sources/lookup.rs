@@ -33,7 +33,7 @@ pub struct LookupSettings {
 pub fn run(requests: Receiver<Rescan>, intake: Intake, settings: LookupSettings) -> anyhow::Result<()> {
     let index = NamespaceIndex::new(&settings.proc_root, NamespaceVisitor::new()?)?;
     let mut sockets = SocketLookup::new(index, settings.rungs);
-    let mut facts = FactsReader::new(&settings)?;
+    let mut facts = FactsReader::new(&settings.proc_root, settings.cgroup_root, &settings.container_logs)?;
     for request in requests {
         let answer = match request {
             Rescan::Sockets { namespace, wanted } => {

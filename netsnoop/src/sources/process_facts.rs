@@ -15,7 +15,6 @@ use netsnoop_core::process::{Container, Process, ProcessFacts};
 use netsnoop_core::time::Timestamp;
 use rustix::io::Errno;
 
-use super::lookup::LookupSettings;
 use super::pod_names::PodNames;
 use super::proc_fs::{ProcRoot, ProcessDir, count_unreadable, read_directory};
 use crate::clock;
@@ -39,12 +38,16 @@ pub struct FactsReader {
 
 impl FactsReader {
     /// Has read nothing yet.
-    pub fn new(settings: &LookupSettings) -> anyhow::Result<Self> {
-        let proc_root = ProcRoot::open(&settings.proc_root)?;
-        let root = settings.cgroup_root.clone().or_else(|| find_cgroup2(&proc_root));
+    pub fn new(
+        proc_root: &Path,
+        cgroup_root: Option<PathBuf>,
+        container_logs: &Path,
+    ) -> anyhow::Result<Self> {
+        let proc_root = ProcRoot::open(proc_root)?;
+        let root = cgroup_root.or_else(|| find_cgroup2(&proc_root));
         Ok(Self {
             proc_root,
-            pods: PodNames::new(&settings.container_logs),
+            pods: PodNames::new(container_logs),
             cgroups: CgroupTree { root, containers: HashMap::new(), last_walk: None },
             text: Vec::new(),
         })

@@ -6,7 +6,8 @@ use anyhow::Context;
 use pcap::{ConnectionStatus, Device};
 use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
-use crate::config::ANY_INTERFACE;
+/// libpcap's name for all interfaces at once.
+pub const ANY_INTERFACE: &str = "any";
 
 /// Writes the numbered list of interfaces, for `-D`.
 ///

@@ -20,9 +20,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketType, socket};
 
 pub use self::error::CaptureError;
-pub use self::interfaces::list_interfaces;
+pub use self::interfaces::{ANY_INTERFACE, list_interfaces};
 use crate::clock::WallClock;
-use crate::config::ANY_INTERFACE;
 use crate::counters::Counters;
 use crate::intake::{Frame, FrameBatch, Input, Intake};
 
