@@ -38,7 +38,11 @@ const CORE_LAYERS: [(&str, &[&str], &[&str]); 9] = [
     ("kernel record decoder", &["kernel_record"], &["vocabulary", "observation"]),
     ("connection", &["connection"], &["vocabulary"]),
     ("connection view", &["connection_view"], &["vocabulary", "connection"]),
-    ("reconcile", &["reconcile"], &["vocabulary", "observation", "packet decoder", "connection"]),
+    (
+        "reconcile",
+        &["reconcile"],
+        &["vocabulary", "socket choice", "observation", "packet decoder", "connection"],
+    ),
 ];
 
 /// Checks all of it, and says so.
