@@ -1,6 +1,7 @@
 //! The reconciler's thread: decodes what the sources hand over, feeds the [`Reconciler`], and passes on
 //! what it tells and asks. A full outlet loses that one thing, counted, and never holds up the rest.
 
+use std::iter;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::time::Duration;
@@ -56,19 +57,13 @@ impl Reconciling {
     fn take(&mut self, inputs: &Receiver<Input>) -> bool {
         let due = self.reconciler.poll_timeout();
         let patience = due.map_or(IDLE, |due| due.since(clock::now()).min(IDLE));
-        let mut next = match inputs.recv_timeout(patience) {
-            Ok(input) => Some(input),
-            Err(RecvTimeoutError::Timeout) => None,
+        let first = match inputs.recv_timeout(patience) {
+            Ok(input) => input,
+            Err(RecvTimeoutError::Timeout) => return true,
             Err(RecvTimeoutError::Disconnected) => return false,
         };
-        for _ in 0..BATCHES_AT_ONCE {
-            let Some(input) = next else { break };
-            if !self.handle(input) {
-                return false;
-            }
-            next = inputs.try_recv().ok();
-        }
-        true
+        // Lazy: what is taken off the channel is handled, or it would be lost without being counted.
+        iter::once(first).chain(inputs.try_iter()).take(BATCHES_AT_ONCE).all(|input| self.handle(input))
     }
 
     fn handle(&mut self, input: Input) -> bool {

@@ -17,6 +17,8 @@ struct Entry {
     /// The name the facts belong to: another one means the process has run a new program since.
     name: Comm,
     facts: Arc<ProcessFacts>,
+    /// Whether its facts were asked for: an exec event alone does not tell of the container.
+    asked: bool,
     answered: bool,
     ended: bool,
     /// Connections that are told of once the facts are there.
@@ -39,15 +41,16 @@ impl ProcessTable {
 
     /// Notes that `process` owns something; `true` if its facts should be asked for.
     pub(super) fn note(&mut self, process: &Process) -> bool {
-        if let Some(entry) = self.entries.get_mut(&process.id) {
-            if entry.name == process.name {
-                return false;
-            }
-            entry.name = process.name;
-            entry.answered = false;
-            return true;
+        let entry = match self.entries.get_mut(&process.id) {
+            Some(entry) => entry,
+            None => self.insert(process.id, process.name),
+        };
+        if entry.asked && entry.name == process.name {
+            return false;
         }
-        self.insert(process.id, process.name);
+        entry.name = process.name;
+        entry.asked = true;
+        entry.answered = false;
         true
     }
 
@@ -60,7 +63,14 @@ impl ProcessTable {
         self.oldest_first.push_back(id);
         self.entries
             .entry(id)
-            .insert(Entry { name, facts: Arc::default(), answered: false, ended: false, waiting: Vec::new() })
+            .insert(Entry {
+                name,
+                facts: Arc::default(),
+                asked: false,
+                answered: false,
+                ended: false,
+                waiting: Vec::new(),
+            })
             .into_mut()
     }
 
@@ -119,5 +129,25 @@ impl ProcessTable {
     /// What is known of it.
     pub(super) fn facts(&self, id: ProcessId) -> Option<&Arc<ProcessFacts>> {
         self.entries.get(&id).map(|entry| &entry.facts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_an_exec_event_told_of_is_still_asked_about_once() {
+        let name = Comm::new(b"curl");
+        let process = Process { id: ProcessId { pid: 7, start_ticks: 1 }, name, uid: 0, cgroup_id: None };
+        let mut table = ProcessTable::new(RandomState::with_seeds(1, 2, 3, 4), 8);
+        table.exec(&process, Some("/usr/bin/curl".into()));
+        assert!(table.note(&process), "its container is not known");
+        assert!(!table.note(&process), "asked already");
+        table.answer(process.id, ProcessFacts::default());
+        let executable = table.facts(process.id).and_then(|facts| facts.executable.clone());
+        assert_eq!(executable.as_deref(), Some("/usr/bin/curl"), "what the event told stays");
+        table.exec(&Process { name: Comm::new(b"sh"), ..process }, Some("/bin/sh".into()));
+        assert!(!table.note(&Process { name: Comm::new(b"sh"), ..process }), "the container stays the same");
     }
 }

@@ -1,6 +1,8 @@
 //! Who is who where it is easy to get wrong: the same five-tuple in two namespaces, shared sockets,
 //! containers, filters by owner.
 
+use std::process;
+
 use crate::lab::cgroup::Cgroup;
 use crate::lab::watch::Watch;
 use crate::lab::{Actor, Lab, skip};
@@ -100,11 +102,14 @@ fn owner_filters_and_services_choose_connections() {
     let Some(lab) = Lab::new("identity::owner_filters_and_services_choose_connections") else { return };
     let address = lab.server.v4(7105);
     let _server = lab.server().serve(&format!("serve tcp {address}"));
-    let others = Actor::new(&lab.client.namespace, 10003);
-    for filter in ["--user 10001", "--service shop --user 10001"] {
+    // Other programs on the machine may run as the lab's usual users.
+    let uid = 100_000 + process::id();
+    let wanted = Actor::new(&lab.client.namespace, uid);
+    let others = Actor::new(&lab.client.namespace, uid + 1);
+    for filter in [format!("--user {uid}"), format!("--service shop --user {uid}")] {
         let watch = Watch::start(&lab, &format!("-i any --define shop=198.18.77.11:7105/tcp {filter} -c 1"));
         others.run(&format!("connect exchange {address}"));
-        let wanted = lab.client().run(&format!("connect exchange {address}"));
+        let wanted = wanted.run(&format!("connect exchange {address}"));
         // -c 1: netsnoop ends by itself after the one connection that fits.
         let ended = watch.wait();
         assert!(ended.status.success(), "{}", ended.complaint());

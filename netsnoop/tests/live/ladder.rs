@@ -6,137 +6,114 @@
 use std::fs;
 use std::path::Path;
 
-use crate::lab::traffic::Truth;
 use crate::lab::watch::Watch;
 use crate::lab::{Lab, cgroup, skip};
-use crate::owners::TABLES;
-use crate::scenarios::Stage;
+use crate::owners::TABLES_OR_LISTENER;
+use crate::scenarios::{Played, Stage};
 
-const EVENT: &[&str] = &["kernel_event"];
+/// Whose owners a rung names.
+enum Knows {
+    /// Those of every connection, by a kernel event.
+    All,
+    /// Of TCP connections alone: a datagram's peer is not told where it is sent without connecting.
+    Tcp,
+    /// Of datagrams alone, by a kernel event.
+    Datagrams,
+    /// Of all but datagrams sent on connected sockets, which pass no cgroup hook.
+    AllButConnectedUdp,
+    /// Of connections that last long enough to be looked up.
+    Lasting,
+}
+
+impl Knows {
+    /// The evidence this connection's owner must have; `None` if nothing is promised.
+    fn promise(&self, played: &Played) -> Option<&'static [&'static str]> {
+        let datagram = played.transport == "udp";
+        match self {
+            Self::All => Some(&["kernel_event"]),
+            Self::Tcp => (!datagram).then_some(&["kernel_event"]),
+            Self::AllButConnectedUdp => (!played.is_connected_udp()).then_some(&["kernel_event"]),
+            Self::Datagrams => datagram.then_some(&["kernel_event"]),
+            Self::Lasting => played.held.is_some().then_some(&TABLES_OR_LISTENER),
+        }
+    }
+}
 
 /// What a rung promises.
 struct Promise {
     rung: &'static str,
-    /// The kernel feature it stands on, and whether this kernel has it.
-    needs: &'static str,
-    has: fn() -> bool,
-    /// Evidence for the client of every connection; empty: only for those that last.
-    client: &'static [&'static str],
-    /// Evidence for who accepted, likewise.
-    server: &'static [&'static str],
-    /// Whether it knows the peer of a datagram that is sent without connecting.
-    datagram_peers: bool,
+    clients: Knows,
+    servers: Knows,
+    /// What this kernel lacks that the rung stands on.
+    lacks: Option<&'static str>,
 }
 
 #[test]
 fn kprobe() {
-    check(&Promise {
-        rung: "kprobe",
-        needs: "kprobes",
-        has: has_kprobes,
-        client: EVENT,
-        server: EVENT,
-        datagram_peers: true,
-    });
+    check(&Promise { rung: "kprobe", clients: Knows::All, servers: Knows::All, lacks: lacks_kprobes() });
 }
 
 #[test]
 fn fentry() {
-    // Direct calls come with the function tracer; the machine without kprobes here has neither.
-    check(&Promise {
-        rung: "fentry",
-        needs: "fentry",
-        has: has_kprobes,
-        client: EVENT,
-        server: EVENT,
-        datagram_peers: true,
-    });
+    // Direct calls come with the function tracer, and so do kprobes on every kernel known here.
+    check(&Promise { rung: "fentry", clients: Knows::All, servers: Knows::All, lacks: lacks_kprobes() });
 }
 
 #[test]
 fn sockops() {
-    let server = &["listener", "kernel_event"];
-    check(&Promise {
-        rung: "sockops",
-        needs: "cgroup v2",
-        has: has_cgroup2,
-        client: EVENT,
-        server,
-        datagram_peers: true,
-    });
+    // It hears who listens, but not who stops: alone it does not say who owns a connection nobody accepted.
+    let (clients, servers) = (Knows::AllButConnectedUdp, Knows::Datagrams);
+    check(&Promise { rung: "sockops", clients, servers, lacks: lacks_asking_sockops() });
 }
 
 #[test]
 fn tp_btf() {
-    check(&Promise {
-        rung: "tp_btf",
-        needs: "BTF",
-        has: has_btf,
-        client: EVENT,
-        server: EVENT,
-        datagram_peers: false,
-    });
+    check(&Promise { rung: "tp_btf", clients: Knows::Tcp, servers: Knows::Tcp, lacks: lacks_btf() });
 }
 
 #[test]
 fn raw_tp() {
-    check(&Promise {
-        rung: "raw_tp",
-        needs: "BTF",
-        has: has_btf,
-        client: EVENT,
-        server: EVENT,
-        datagram_peers: false,
-    });
+    check(&Promise { rung: "raw_tp", clients: Knows::Tcp, servers: Knows::Tcp, lacks: lacks_btf() });
 }
 
 #[test]
 fn sock_diag() {
-    check(&Promise {
-        rung: "sock_diag",
-        needs: "nothing",
-        has: || true,
-        client: &[],
-        server: &[],
-        datagram_peers: true,
-    });
+    check(&Promise { rung: "sock_diag", clients: Knows::Lasting, servers: Knows::Lasting, lacks: None });
 }
 
 #[test]
 fn proc() {
-    check(&Promise {
-        rung: "proc",
-        needs: "nothing",
-        has: || true,
-        client: &[],
-        server: &[],
-        datagram_peers: true,
-    });
+    check(&Promise { rung: "proc", clients: Knows::Lasting, servers: Knows::Lasting, lacks: None });
 }
 
-fn has_kprobes() -> bool {
-    Path::new("/sys/bus/event_source/devices/kprobe/type").exists()
+fn lacks_kprobes() -> Option<&'static str> {
+    let has = Path::new("/sys/bus/event_source/devices/kprobe/type").exists();
+    (!has).then_some("kprobes")
 }
 
-fn has_btf() -> bool {
-    Path::new("/sys/kernel/btf/vmlinux").exists()
+fn lacks_btf() -> Option<&'static str> {
+    let has = Path::new("/sys/kernel/btf/vmlinux").exists();
+    (!has).then_some("BTF")
 }
 
 /// The helpers that tell a sockops program its process came with about 6.16 (see ARCHITECTURE.md).
-fn has_cgroup2() -> bool {
+fn lacks_asking_sockops() -> Option<&'static str> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers =
         release.split(|letter: char| !letter.is_ascii_digit()).map_while(|text| text.parse().ok());
     let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    has_btf() && version >= (6, 16) && cgroup::root().is_some()
+    if version < (6, 16) {
+        return Some("sockops programs that may ask for their process (Linux 6.16)");
+    }
+    if cgroup::root().is_none() { Some("a mounted cgroup v2") } else { lacks_btf() }
 }
 
 fn check(promise: &Promise) {
     let rung = promise.rung;
     let test = format!("ladder::{rung}");
     let Some(lab) = Lab::new(&test) else { return };
-    if !(promise.has)() {
-        skip(&test, &format!("this kernel lacks {}", promise.needs));
+    if let Some(lacking) = promise.lacks {
+        skip(&test, &format!("this kernel lacks {lacking}"));
         return;
     }
     let watch = Watch::start(&lab, &format!("-i any --rung {rung}"));
@@ -148,20 +125,11 @@ fn check(promise: &Promise) {
     let records = watch.stop().records();
     for played in &played {
         let last = played.judge(&records);
-        if played.is_unconnected() && !promise.datagram_peers {
-            continue;
+        if let Some(evidence) = promise.clients.promise(played) {
+            last.client.must_be(&played.client, evidence);
         }
-        let must_be = |end: &crate::lab::records::End, truth: &Truth, promised: &[&str]| {
-            if !promised.is_empty() {
-                end.must_be(truth, promised);
-            } else if played.held.is_some() {
-                end.must_be(truth, &TABLES);
-            }
-        };
-        must_be(&last.client, &played.client, promise.client);
-        let by_listener_only = played.is_forked() && promise.server.contains(&"listener");
-        if let Some(truth) = played.acceptor.as_ref().filter(|_| !by_listener_only) {
-            must_be(&last.server, truth, promise.server);
+        if let (Some(evidence), Some(truth)) = (promise.servers.promise(played), &played.acceptor) {
+            last.server.must_be(truth, evidence);
         }
     }
 }
@@ -169,8 +137,8 @@ fn check(promise: &Promise) {
 #[test]
 fn iterator() {
     let Some(lab) = Lab::new("ladder::iterator") else { return };
-    if !has_btf() {
-        skip("ladder::iterator", "this kernel lacks BTF");
+    if let Some(lacking) = lacks_btf() {
+        skip("ladder::iterator", &format!("this kernel lacks {lacking}"));
         return;
     }
     let stage = Stage::new(&lab);

@@ -21,7 +21,7 @@ fn at_15000_short_connections_a_second_no_event_and_no_syn_is_lost() {
     let mut command = process::Command::new("sh");
     command.args(["-c", "output=$1; shift; exec \"$@\" > \"$output\"", "sh"]).arg(&output);
     command.arg(inside.get_program()).args(inside.get_args());
-    command.args(["watch", "-i", "any", "-o", "jsonl", "--events", "open"]);
+    command.args(["watch", "-i", "any", "-o", "jsonl", "--events", "close"]);
     let watch = Watch::spawn(&mut command);
     assert!(watch.is_ready(), "netsnoop does not start");
     let address = lab.server.v4(7301);
@@ -29,7 +29,7 @@ fn at_15000_short_connections_a_second_no_event_and_no_syn_is_lost() {
     let burst = lab.client().run(&format!("burst {address} {CONNECTIONS} 4"));
     assert_eq!(burst.connections, Some(CONNECTIONS));
     let ended = watch.stop();
-    let told = opened_by(&output, burst.pid);
+    let told = closed_by(&output, burst.pid);
     fs::remove_file(&output).unwrap();
     let seconds = burst.seconds.unwrap();
     writeln!(io::stdout().lock(), "\n{CONNECTIONS} connections in {seconds:.1} s; {}", ended.complaint())
@@ -38,11 +38,11 @@ fn at_15000_short_connections_a_second_no_event_and_no_syn_is_lost() {
     let ledger = ended.ledger();
     assert_eq!((ledger.events_lost, ledger.packets_dropped), (0, 0), "{}", ended.complaint());
     assert!(ledger.connections >= CONNECTIONS && ledger.events_read >= CONNECTIONS, "{ledger:?}");
-    assert_eq!(told, CONNECTIONS, "opened with the client's process: {}", ended.complaint());
+    assert_eq!(told, CONNECTIONS, "closed with the client's process: {}", ended.complaint());
 }
 
 /// How many lines tell of a connection to the burst's port with this process at an end.
-fn opened_by(output: &std::path::Path, pid: u32) -> u64 {
+fn closed_by(output: &std::path::Path, pid: u32) -> u64 {
     let lines = BufReader::new(File::open(output).unwrap()).lines().map(Result::unwrap);
     let client = format!("\"process\":{{\"pid\":{pid},");
     lines.filter(|line| line.contains("\"port\":7301") && line.contains(&client)).map(|_| 1).sum()

@@ -132,19 +132,14 @@ impl Played {
         last
     }
 
+    /// Whether the client's UDP socket is connected.
+    pub(crate) fn is_connected_udp(&self) -> bool {
+        self.name.contains("connected")
+    }
+
     /// Whether nobody listened.
     pub(crate) fn is_refused(&self) -> bool {
         self.acceptor.is_none()
-    }
-
-    /// Whether its sockets name no peer: those of the server never do, the client's only if it connects.
-    pub(crate) fn is_unconnected(&self) -> bool {
-        self.transport == "udp"
-    }
-
-    /// Whether a worker accepts for a listener.
-    pub(crate) fn is_forked(&self) -> bool {
-        self.name.contains("forked")
     }
 }
 

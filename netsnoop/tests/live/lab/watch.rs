@@ -68,6 +68,11 @@ impl Watch {
             .is_some()
     }
 
+    /// Whether a line on standard error begins so.
+    pub(crate) fn has_said(&self, beginning: &str) -> bool {
+        self.stderr.so_far().iter().any(|line| line.starts_with(beginning))
+    }
+
     /// Waits for a record that fits.
     pub(crate) fn wait_for(&self, what: &str, fits: impl Fn(&Record) -> bool) -> Record {
         let schema = Schema::read();
