@@ -1,6 +1,11 @@
 //! The command line as typed: every flag parses to its final type. What the flags mean together is decided in
 //! `config`; nothing here looks at the system.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "doc comments here are the help text, where brackets mean optional"
+)]
+
 mod values;
 
 use std::path::PathBuf;

@@ -198,7 +198,7 @@ pub enum Direction {
     Unknown,
 }
 
-/// How a frame begins (libpcap's DLT_ values, https://www.tcpdump.org/linktypes.html).
+/// How a frame begins (libpcap's DLT_ values, <https://www.tcpdump.org/linktypes.html>).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LinkType {
     /// LINKTYPE_ETHERNET, 1.

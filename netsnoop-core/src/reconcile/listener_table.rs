@@ -97,7 +97,7 @@ impl ListenerTable {
     }
 
     /// An exact address beats a wildcard, as in the kernel's lookup (`compute_score`,
-    /// https://github.com/torvalds/linux/blob/v6.12/net/ipv4/inet_hashtables.c#L327).
+    /// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/inet_hashtables.c>).
     fn matching(
         &self,
         namespace: NamespaceId,
