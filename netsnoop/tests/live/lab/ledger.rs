@@ -24,8 +24,9 @@ impl Ledger {
     pub(crate) fn parse(text: &str) -> Self {
         // Numbers come before their words; the words in parentheses break unattributed ends down.
         let line = |what: &str| {
+            // The last: what was said of silence before has numbers too.
             let line =
-                text.lines().find(|line| line.split(' ').nth(1).is_some_and(|noun| noun.starts_with(what)));
+                text.lines().rfind(|line| line.split(' ').nth(1).is_some_and(|noun| noun.starts_with(what)));
             line.unwrap_or_else(|| panic!("no {what} in:\n{text}"))
         };
         let numbers = |what: &str| -> Vec<u64> {

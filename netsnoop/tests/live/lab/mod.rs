@@ -24,7 +24,7 @@ use traffic::Traffic;
 /// Emulated guests get more.
 pub(crate) fn patience() -> Duration {
     let slowness = env::var("NETSNOOP_TEST_SLOWNESS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(15) * slowness.unwrap_or(1)
+    Duration::from_secs(30) * slowness.unwrap_or(1)
 }
 
 /// Says that a test leaves itself out; `cargo xtask test` collects these lines.

@@ -39,14 +39,17 @@ impl Lines {
         self.0.0.lock().unwrap().lines.clone()
     }
 
-    /// Waits until `find` has an answer, the stream has ended, or `patience` is over.
-    pub(crate) fn wait<T>(&self, patience: Duration, find: impl Fn(&[String]) -> Option<T>) -> Option<T> {
+    /// Waits until `find` has an answer for a line, looking at each once; the stream has ended; or
+    /// `patience` is over.
+    pub(crate) fn wait<T>(&self, patience: Duration, find: impl Fn(&str) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + patience;
+        let mut looked_at = 0;
         let mut state = self.0.0.lock().unwrap();
         loop {
-            if let Some(found) = find(&state.lines) {
+            if let Some(found) = state.lines[looked_at..].iter().find_map(|line| find(line)) {
                 return Some(found);
             }
+            looked_at = state.lines.len();
             let left = deadline.saturating_duration_since(Instant::now());
             if state.ended || left.is_zero() {
                 return None;

@@ -48,9 +48,9 @@ impl Traffic {
 
     /// Waits for the first line that tells of `act` and fits.
     pub(crate) fn wait_for_where(&self, act: &str, fits: impl Fn(&Truth) -> bool) -> Truth {
-        let found = self.said.wait(patience(), |lines| {
-            lines.iter().map(|line| parse(line)).find(|truth| truth.act == act && fits(truth))
-        });
+        let found = self
+            .said
+            .wait(patience(), |line| Some(parse(line)).filter(|truth| truth.act == act && fits(truth)));
         found.unwrap_or_else(|| panic!("no line of {act}; said were {:?}", self.said.so_far()))
     }
 

@@ -63,9 +63,8 @@ impl Watch {
 
     /// Waits until it has said that it watches; `false` if it ended before.
     pub(crate) fn is_ready(&self) -> bool {
-        self.stderr
-            .wait(patience(), |lines| lines.iter().find(|line| line.contains("sockets known")).map(|_| ()))
-            .is_some()
+        let says_so = |line: &str| line.contains(" network namespace") && line.ends_with(" known");
+        self.stderr.wait(patience(), |line| says_so(line).then_some(())).is_some()
     }
 
     /// Whether a line on standard error begins so.
@@ -76,9 +75,8 @@ impl Watch {
     /// Waits for a record that fits.
     pub(crate) fn wait_for(&self, what: &str, fits: impl Fn(&Record) -> bool) -> Record {
         let schema = Schema::read();
-        let found = self.stdout.wait(patience(), |lines| {
-            lines.iter().map(|line| schema.parse(line)).find(|record| fits(record))
-        });
+        let found =
+            self.stdout.wait(patience(), |line| Some(schema.parse(line)).filter(|record| fits(record)));
         found.unwrap_or_else(|| panic!("no record of {what} in\n{}", self.stdout.so_far().join("\n")))
     }
 
