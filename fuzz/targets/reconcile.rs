@@ -211,7 +211,7 @@ fn row(tuple: FiveTuple, state: u8, bits: u8, holders_complete: bool) -> SocketR
         cookie: None,
         uid: Some(7),
         holders: holders(bits),
-        holders_complete,
+        holders_lack: (!holders_complete).then_some(Reason::Permission),
     }
 }
 

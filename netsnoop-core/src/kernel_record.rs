@@ -23,6 +23,9 @@ use crate::process::{Comm, Process, ProcessId};
 use crate::socket::TcpState;
 use crate::time::Timestamp;
 
+/// include/uapi/linux/in.h.
+const IPPROTO_MPTCP: u16 = 262;
+
 /// Length of each record in the iterator's file.
 pub const HELD_SOCKET_BYTES: usize = size_of::<SocketRecord>();
 
@@ -208,13 +211,24 @@ impl Record<'_> {
         let isn = self.u32(SOCKET + offset_of!(SocketPart, client_isn))?;
         let isn_known = self.u8(SOCKET + offset_of!(SocketPart, client_isn_known))? == 1;
         let uid = self.u32(SOCKET + offset_of!(SocketPart, uid))?;
+        // Who connects and what becomes of the connection is told of its first subflow, who accepts and sends of
+        // the socket above it, which has an address and a cookie of its own: only the tuple is common to them.
+        let is_above = self.u16(SOCKET + offset_of!(SocketPart, protocol))? == IPPROTO_MPTCP;
+        let (address, cookie) = if is_above {
+            (0, 0)
+        } else {
+            (
+                self.u64(SOCKET + offset_of!(SocketPart, address))?,
+                self.u64(SOCKET + offset_of!(SocketPart, cookie))?,
+            )
+        };
         Ok(KernelSocket {
             namespace: NamespaceKey {
                 inode: self.u32(SOCKET + offset_of!(SocketPart, netns_inode))?,
                 cookie: NonZeroU64::new(self.u64(SOCKET + offset_of!(SocketPart, netns_cookie))?),
             },
-            cookie: NonZeroU64::new(self.u64(SOCKET + offset_of!(SocketPart, cookie))?),
-            address: self.u64(SOCKET + offset_of!(SocketPart, address))?,
+            cookie: NonZeroU64::new(cookie),
+            address,
             tuple: self.tuple()?,
             client_isn: isn_known.then_some(isn),
             uid: (uid != u32::MAX).then_some(uid),
@@ -224,8 +238,8 @@ impl Record<'_> {
 
     fn tuple(&self) -> Result<FiveTuple, KernelRecordError> {
         let transport = match self.u16(SOCKET + offset_of!(SocketPart, protocol))? {
-            // IPPROTO_MPTCP: a meta socket shows the tuple of its first subflow (since Linux 5.6).
-            6 | 262 => Transport::Tcp,
+            // An MPTCP socket shows the tuple of its first subflow (since Linux 5.6).
+            6 | IPPROTO_MPTCP => Transport::Tcp,
             17 => Transport::Udp,
             136 => Transport::UdpLite,
             found => return Err(KernelRecordError::Protocol { found }),
@@ -388,6 +402,19 @@ mod tests {
         assert_eq!(decode(&holder.0), Err(KernelRecordError::Kind { found: kind::HOLDER }));
         let connect = Writer::new(kind::CONNECT);
         assert_eq!(decode_held_socket(&connect.0), Err(KernelRecordError::Kind { found: kind::CONNECT }));
+    }
+
+    #[test]
+    fn an_mptcp_socket_goes_by_its_tuple_alone() {
+        for (protocol, address) in [(6, 0xabc), (IPPROTO_MPTCP, 0)] {
+            let record = Writer::new(kind::ACCEPT)
+                .put_protocol(protocol)
+                .put(SOCKET + offset_of!(SocketPart, address), &0xabc_u64.to_ne_bytes())
+                .put(SOCKET + offset_of!(SocketPart, cookie), &0xabc_u64.to_ne_bytes());
+            let socket = socket_of(&record);
+            assert_eq!((socket.address, socket.cookie), (address, NonZeroU64::new(address)));
+            assert_eq!(socket.tuple.transport, Transport::Tcp);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use core::num::NonZeroU64;
 
 use alloc::vec::Vec;
 
+use crate::attribution::Reason;
 use crate::five_tuple::FiveTuple;
 use crate::process::Process;
 
@@ -71,7 +72,7 @@ pub struct SocketRow {
     pub uid: Option<u32>,
     /// Every process that holds it, each once.
     pub holders: Vec<Process>,
-    /// Whether every process that could hold it was looked at. If not, `holders` may be short, and an
-    /// empty one proves nothing.
-    pub holders_complete: bool,
+    /// Why not every process that could hold it was looked at. Then `holders` may be short, and an empty one
+    /// proves nothing.
+    pub holders_lack: Option<Reason>,
 }

@@ -116,7 +116,7 @@ mod tests {
             cookie: None,
             uid: None,
             holders: Vec::new(),
-            holders_complete: true,
+            holders_lack: None,
         }
     }
 

@@ -139,7 +139,7 @@ fn the_iterator_finds_a_socket_with_all_its_holders() {
             sockets.find(|socket| socket.tuple.local == local).expect("a listening socket is a socket");
         let holders: Vec<u32> = found.holders.iter().map(|holder| holder.id.pid).collect();
         assert_eq!(holders, [std::process::id()], "a descriptor in each thread is one holder");
-        assert!(found.holders_complete);
+        assert_eq!(found.holders_lack, None);
     }
     assert_eq!(counters.iterator_records_rejected.get(), 0);
 }

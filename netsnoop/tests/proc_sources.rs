@@ -259,7 +259,7 @@ fn check_owner(row: &SocketRow, pids: &[u32], process_uid: u32) {
     let mut pids = pids.to_vec();
     pids.sort_unstable();
     assert_eq!(found, pids, "{row:?}");
-    assert_eq!(row.holders_complete, every_process_can_be_read(), "{row:?}");
+    assert_eq!(row.holders_lack.is_none(), every_process_can_be_read(), "{row:?}");
     let holder = row.holders.iter().find(|holder| holder.id.pid == pids[0]).unwrap();
     assert_eq!(holder.uid, process_uid, "{row:?}");
 }

@@ -77,11 +77,16 @@ impl Reconciler {
         if is_older || !self.places_agree(flow, side, sighting) {
             return None;
         }
-        if both_addressed && !(sighting.begins && near.closed.is_some()) {
+        let sequence = flow.isn.zip(sighting.isn).map(|(known, seen)| known == seen);
+        if sequence == Some(false) {
+            return None;
+        }
+        // The address of a socket that was closed is soon that of another one.
+        if both_addressed && near.closed.is_none() {
             return Some(Fit::Socket);
         }
-        if let (Some(known), Some(seen)) = (flow.isn, sighting.isn) {
-            return (known == seen).then_some(Fit::Sequence);
+        if sequence == Some(true) {
+            return Some(Fit::Sequence);
         }
         if flow.state.is_end() {
             return (!sighting.begins).then_some(Fit::Ended);

@@ -40,7 +40,8 @@ impl Reconciler {
 
     fn sighting(&mut self, packet: &PacketSighting, tuple: FiveTuple) -> Sighting {
         let behind = packet.interface.and_then(|index| self.namespaces.behind_interface(index));
-        let is_new = self.is_on_new_interface(packet);
+        // A bridge shows the same packet once more on an interface that is known.
+        let is_new = self.is_on_new_interface(packet) || matches!(self.missing, Some(Missing::Interface(_)));
         let place = |address| match self.namespaces.place_on_interface(behind, address) {
             Place::Remote if is_new => Place::Unknown,
             place => place,

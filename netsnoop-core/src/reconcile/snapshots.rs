@@ -132,8 +132,8 @@ impl Reconciler {
         let too_young = row.holders.iter().any(|holder| holder.id.started_at() > newest_start);
         let attribution = if is_client && too_young {
             Attribution::namespace(Reason::GoneBeforeLookup, row.uid)
-        } else if row.holders.is_empty() && !row.holders_complete {
-            Attribution::namespace(Reason::Permission, row.uid)
+        } else if let (true, Some(reason)) = (row.holders.is_empty(), row.holders_lack) {
+            Attribution::namespace(reason, row.uid)
         } else {
             Attribution::holders(row.holders.clone(), evidence_of(rung), row.uid)
         };
@@ -174,12 +174,11 @@ impl Reconciler {
     fn take_listener_rows(&mut self, id: FlowId, side: Side, rows: &[&SocketRow]) {
         let mut holders = Vec::new();
         rows.iter().for_each(|row| holders.extend_from_slice(&row.holders));
-        let known = rows.iter().all(|row| row.holders_complete || !row.holders.is_empty());
+        let lack = rows.iter().find_map(|row| row.holders_lack.filter(|_| row.holders.is_empty()));
         let uid = rows.first().and_then(|row| row.uid);
-        let attribution = if known {
-            Attribution::holders(holders, Evidence::Listener, uid)
-        } else {
-            Attribution::namespace(Reason::Permission, uid)
+        let attribution = match lack {
+            None => Attribution::holders(holders, Evidence::Listener, uid),
+            Some(reason) => Attribution::namespace(reason, uid),
         };
         self.attribute(id, side, attribution, None);
     }

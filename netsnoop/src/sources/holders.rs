@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::num::NonZeroU64;
 
+use netsnoop_core::attribution::Reason;
 use netsnoop_core::process::Process;
 use netsnoop_core::socket::SocketRow;
 
@@ -20,7 +21,8 @@ pub(super) struct Holders<'a> {
     processes: Vec<Process>,
     /// Socket inode and place in `processes`; sorted by [`Self::fill`].
     links: Vec<(NonZeroU64, usize)>,
-    complete: bool,
+    /// Why not everybody was looked at.
+    lack: Option<Reason>,
     /// Whether a socket without a holder may have one among those nobody looked at.
     elsewhere: bool,
 }
@@ -35,7 +37,7 @@ impl<'a> Holders<'a> {
             processes: Vec::new(),
             links: Vec::new(),
             // Of a /proc that does not show every process no list of holders is complete.
-            complete: proc_root.is_whole(),
+            lack: (!proc_root.is_whole()).then_some(Reason::Permission),
             elsewhere: false,
         }
     }
@@ -46,7 +48,7 @@ impl<'a> Holders<'a> {
         if let Err(error) = self.read_links(pid, wanted) {
             self.links.truncate(before);
             if count_unreadable(self.counters, error) {
-                self.complete = false;
+                self.lack = Some(Reason::Permission);
             }
         }
     }
@@ -72,7 +74,7 @@ impl<'a> Holders<'a> {
             None => {
                 self.counters.proc_lines_rejected.add(1);
                 self.links.truncate(before);
-                self.complete = false;
+                self.lack = Some(Reason::Lost);
             }
         }
         Ok(())
@@ -80,7 +82,7 @@ impl<'a> Holders<'a> {
 
     /// Notes that not everybody was looked at.
     pub(super) const fn cut_short(&mut self) {
-        self.complete = false;
+        self.lack = Some(Reason::Lost);
     }
 
     /// Notes that processes of other namespaces were not looked at, though they may hold what nobody
@@ -105,12 +107,15 @@ impl<'a> Holders<'a> {
         self.links.sort_unstable();
         self.links.dedup();
         for row in rows {
-            row.holders_complete = self.complete;
+            row.holders_lack = self.lack;
             let Some(inode) = row.inode else { continue };
             let first = self.links.partition_point(|(linked, _)| *linked < inode);
             let links = self.links.iter().skip(first).take_while(|(linked, _)| *linked == inode);
             row.holders.extend(links.filter_map(|(_, place)| self.processes.get(*place)));
-            row.holders_complete &= !(self.elsewhere && row.holders.is_empty());
+            if self.elsewhere && row.holders.is_empty() {
+                // Mostly its process had closed it by then.
+                row.holders_lack = self.lack.or(Some(Reason::GoneBeforeLookup));
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use netsnoop_core::attribution::{Rung, RungSet};
+use netsnoop_core::attribution::{Reason, Rung, RungSet};
 use netsnoop_core::five_tuple::{FiveTuple, Transport};
 use netsnoop_core::namespace::NamespaceKey;
 use netsnoop_core::observation::{SnapshotScope, SocketSnapshot};
@@ -177,6 +177,6 @@ fn socket_row(transport: Transport, row: &InetRow) -> SocketRow {
         // Without a file the kernel has no uid to tell and prints 0.
         uid: row.inode.map(|_| row.uid),
         holders: Vec::new(),
-        holders_complete: false,
+        holders_lack: Some(Reason::Pending),
     }
 }

@@ -12,6 +12,7 @@ use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr};
+use netsnoop_core::attribution::Reason;
 use netsnoop_core::five_tuple::{Endpoint, FiveTuple, Transport};
 use netsnoop_core::socket::{SocketRow, TcpState};
 use rustix::io::Errno;
@@ -167,7 +168,7 @@ fn row_of(transport: Transport, response: &InetResponse) -> SocketRow {
         // Without a file the kernel has no uid to tell and says 0.
         uid: inode.is_some().then_some(header.uid),
         holders: Vec::new(),
-        holders_complete: false,
+        holders_lack: Some(Reason::Pending),
     }
 }
 

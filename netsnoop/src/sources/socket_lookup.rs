@@ -183,7 +183,7 @@ fn as_one(rows: &[&SocketRow]) -> Option<SocketRow> {
     let mut row = SocketRow::clone(first);
     for other in others {
         row.holders.extend(other.holders.iter().filter(|holder| !first.holders.contains(holder)));
-        row.holders_complete &= other.holders_complete;
+        row.holders_lack = row.holders_lack.or(other.holders_lack);
         row.uid = row.uid.filter(|uid| Some(*uid) == other.uid);
         row.inode = row.inode.filter(|inode| Some(*inode) == other.inode);
         row.cookie = row.cookie.filter(|cookie| Some(*cookie) == other.cookie);
@@ -344,7 +344,7 @@ mod tests {
             cookie: None,
             uid: Some(uid),
             holders: holders.iter().map(process).collect(),
-            holders_complete: true,
+            holders_lack: None,
         }
     }
 

@@ -104,6 +104,32 @@ fn a_connection_nobody_accepts_belongs_to_who_listens() {
 }
 
 #[test]
+fn a_socket_address_used_again_by_the_next_connection_does_not_join_it_to_the_last() {
+    // Raw tracepoints cannot make cookies, and the port is used again too: the next accepted socket lies where
+    // the last one lay and has the same peer.
+    let mut world = World::new(ALL_HOOKS);
+    let no_cookie = |observation| match observation {
+        Observation::Kernel(mut event) => {
+            if let Some(socket) = &mut event.socket {
+                socket.cookie = None;
+            }
+            Observation::Kernel(event)
+        }
+        other => other,
+    };
+    for (millis, isn, pid) in [(10, 5, 8), (20, 6, 9)] {
+        let client = Socket { isn: Some(isn), ..client() };
+        let server = Socket { isn: Some(isn), ..server() };
+        world.see(millis, no_cookie(client.event(millis, Act::Connect, Some(7))));
+        world.see(millis + 1, no_cookie(server.event(millis + 1, Act::Accept, Some(pid))));
+        world.see(millis + 2, no_cookie(client.closed(millis + 2, TcpState::ESTABLISHED, 104, (0, 0))));
+        world.see(millis + 2, no_cookie(server.closed(millis + 2, TcpState::ESTABLISHED, 0, (0, 0))));
+    }
+    let owners: Vec<_> = world.opens().iter().map(|open| pid_of(&open.server)).collect();
+    assert_eq!(owners, [Some(8), Some(9)]);
+}
+
+#[test]
 fn a_listener_whose_process_has_ended_is_looked_up_instead() {
     let mut world = World::new(ALL_HOOKS);
     let listener = Socket::new(DB, tcp("0.0.0.0:6379", "0.0.0.0:0"), 1);

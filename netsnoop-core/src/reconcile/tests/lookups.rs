@@ -57,10 +57,20 @@ fn holders_that_could_not_be_read_are_a_matter_of_permission() {
     let mut world = proc_only();
     world.see(1, packet(1, UPLINK, tcp("198.18.1.10:40000", "203.0.113.9:443"), syn(5)));
     let mut unread = row(tcp("198.18.1.10:40000", "203.0.113.9:443"), TcpState::ESTABLISHED, &[]);
-    unread.holders_complete = false;
+    unread.holders_lack = Some(Reason::Permission);
     world.see(2, found(WEB, vec![unread]));
     assert_eq!(world.last().client.attribution.reason(), Some(Reason::Permission));
     assert_eq!(world.last().client.attribution.socket_uid, Some(10_001));
+}
+
+#[test]
+fn holders_that_nobody_looked_for_everywhere_are_no_matter_of_permission() {
+    let mut world = proc_only();
+    world.see(1, packet(1, UPLINK, tcp("198.18.1.10:40000", "203.0.113.9:443"), syn(5)));
+    let mut unread = row(tcp("198.18.1.10:40000", "203.0.113.9:443"), TcpState::ESTABLISHED, &[]);
+    unread.holders_lack = Some(Reason::GoneBeforeLookup);
+    world.see(2, found(WEB, vec![unread]));
+    assert_eq!(world.last().client.attribution.reason(), Some(Reason::GoneBeforeLookup));
 }
 
 #[test]

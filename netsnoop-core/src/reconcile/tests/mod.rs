@@ -236,7 +236,7 @@ pub(super) fn row(tuple: FiveTuple, state: TcpState, holders: &[u32]) -> SocketR
         cookie: None,
         uid: Some(10_001),
         holders: holders.iter().map(|pid| process(*pid)).collect(),
-        holders_complete: true,
+        holders_lack: None,
     }
 }
 

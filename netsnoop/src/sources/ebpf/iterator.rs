@@ -101,7 +101,7 @@ impl Rows {
             cookie: held.socket.cookie,
             uid: held.socket.uid,
             holders: Vec::new(),
-            holders_complete: true,
+            holders_lack: None,
         });
         let known = row.holders.iter().any(|holder: &Process| holder.id == held.holder.id);
         if !known {
