@@ -32,6 +32,7 @@ use crate::reconciling::{self, Outlets};
 use crate::sinks::{self, Flow, Output, ledger_text};
 use crate::sources::capture::{Capture, CaptureError};
 use crate::sources::ebpf::Ebpf;
+use crate::sources::ebpf::iterator::SocketIterator;
 use crate::sources::ebpf::ring_buffer;
 use crate::sources::lookup::{self, LookupSettings};
 use crate::startup::{self, Opened};
@@ -76,15 +77,15 @@ pub fn watch(config: WatchConfig) -> Result<(), Failure> {
     announcement::write(&config, &opened)?;
     renounce(Job::Starter)?;
     let reconciler = opened.reconciler(&config)?;
-    let Opened { captures, ebpf, lookups, .. } = opened;
-    let running = start((captures, lookups), reconciler, (output, counters))?;
+    let Opened { captures, ebpf, lookups, iterator, .. } = opened;
+    let running = start((captures, lookups, iterator), reconciler, (output, counters))?;
     // Every thread has started: what is left to this one is the ring.
     renounce(Job::KernelEvents)?;
     runtime.block_on(supervise(running, ebpf))
 }
 
 fn start(
-    (captures, lookups): (Vec<Capture>, LookupSettings),
+    (captures, lookups, iterator): (Vec<Capture>, LookupSettings, Option<SocketIterator>),
     reconciler: Reconciler,
     (output, counters): (Output, Arc<Counters>),
 ) -> anyhow::Result<Running> {
@@ -101,7 +102,7 @@ fn start(
         .into_iter()
         .map(|capture| start_capture(capture, intake.clone(), stop_captures.clone(), ended_in.clone()))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    start_lookups(rescans, intake.clone(), lookups)?;
+    start_lookups(rescans, intake.clone(), (lookups, iterator))?;
     let outlets = Outlets { records: records_in, rescans: rescans_in, counters: counters.clone() };
     let reconciler =
         spawn("reconciler", Job::Opened, move || reconciling::run(reconciler, &inputs, outlets))?;
@@ -140,10 +141,14 @@ fn start_capture(
     })
 }
 
-fn start_lookups(rescans: Receiver<Rescan>, intake: Intake, settings: LookupSettings) -> anyhow::Result<()> {
+fn start_lookups(
+    rescans: Receiver<Rescan>,
+    intake: Intake,
+    (settings, iterator): (LookupSettings, Option<SocketIterator>),
+) -> anyhow::Result<()> {
     // Not joined: it ends when the reconciler does, and an answer nobody waits for may take its time.
     spawn("lookup", Job::Lookup, move || {
-        if let Err(error) = lookup::run(rescans, intake, settings) {
+        if let Err(error) = lookup::run(rescans, intake, settings, iterator) {
             log::warn!("owners can no longer be looked up: {error:#}");
         }
     })?;

@@ -16,6 +16,7 @@ use crate::config::WatchConfig;
 use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::sources::capture::{self, Capture, CaptureError, CaptureSettings};
+use crate::sources::ebpf::iterator::SocketIterator;
 use crate::sources::ebpf::programs::Topic;
 use crate::sources::ebpf::report::{Outcome, RungReport};
 use crate::sources::ebpf::{Ebpf, EbpfSettings};
@@ -34,8 +35,11 @@ pub struct Opened {
     pub captures: Vec<Capture>,
     /// The kernel half; its ring fills from now on.
     pub ebpf: Ebpf,
-    /// The rungs that sockets can be looked up by on demand.
+    /// Where and how to look things up on demand.
     pub lookups: LookupSettings,
+    /// The socket iterator, where it alone may look sockets up: a pass over all sockets for the few that are
+    /// asked for is dear, so sock_diag and `/proc` go first.
+    pub iterator: Option<SocketIterator>,
     /// The namespaces, addresses and interfaces.
     pub topology: Topology,
     /// The sockets that were there already.
@@ -59,7 +63,8 @@ pub fn open(config: &WatchConfig, counters: &Arc<Counters>) -> Result<Opened, Fa
     insist(config, &ebpf)?;
     let topology = topology::read(&config.proc_root, counters)
         .with_context(|| format!("reading the namespaces below {}", config.proc_root.display()))?;
-    let snapshots = read_sockets(config, &mut ebpf, counters)?;
+    let mut iterator = ebpf.take_iterator();
+    let snapshots = read_sockets(config, iterator.as_mut(), counters)?;
     Ok(Opened {
         captures,
         ebpf,
@@ -69,6 +74,7 @@ pub fn open(config: &WatchConfig, counters: &Arc<Counters>) -> Result<Opened, Fa
             cgroup_root: None,
             container_logs: PathBuf::from(CONTAINER_LOGS),
         },
+        iterator: iterator.filter(|_| !reads_tables(config.rungs)),
         topology,
         snapshots,
         initial_pids: has_initial_pids(&config.proc_root),
@@ -120,23 +126,24 @@ pub fn why_not(report: &RungReport) -> String {
 /// What is there already, by the strongest way that works.
 fn read_sockets(
     config: &WatchConfig,
-    ebpf: &mut Ebpf,
+    iterator: Option<&mut SocketIterator>,
     counters: &Counters,
 ) -> anyhow::Result<Vec<SocketSnapshot>> {
-    if let Some(mut iterator) = ebpf.take_iterator() {
+    if let Some(iterator) = iterator {
         match iterator.read_sockets(counters) {
             Ok(snapshots) => return Ok(snapshots),
             Err(error) => log::warn!("the socket iterator failed, /proc is read instead: {error:#}"),
         }
     }
-    if !can_look_up(config.rungs) {
+    if !reads_tables(config.rungs) {
         return Ok(Vec::new());
     }
     let walk = proc_walk::read_all(&config.proc_root, config.rungs, counters);
     Ok(walk.with_context(|| format!("reading the sockets below {}", config.proc_root.display()))?.snapshots)
 }
 
-const fn can_look_up(rungs: RungSet) -> bool {
+/// Whether sockets may be found through netlink or `/proc`.
+const fn reads_tables(rungs: RungSet) -> bool {
     rungs.contains(Rung::SockDiag) || rungs.contains(Rung::Proc)
 }
 
@@ -159,7 +166,7 @@ impl Opened {
             seed: std::array::from_fn(|_| words.next().unwrap_or_default()),
             settle: config.settle,
             hooks: hooks(self.ebpf.report()),
-            lookups: can_look_up(config.rungs),
+            lookups: reads_tables(config.rungs) || self.iterator.is_some(),
             process_facts: self.initial_pids,
             services: config.services.clone(),
             ..Settings::default()

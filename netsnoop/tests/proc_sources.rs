@@ -231,7 +231,7 @@ fn ask(rungs: RungSet, question: Rescan) -> Observation {
     let (requests, receiver) = sync_channel(1);
     let (sender, answers) = sync_channel(1);
     let intake = Intake::new(sender, Arc::new(Counters::default()));
-    let thread = std::thread::spawn(move || lookup::run(receiver, intake, settings(rungs)));
+    let thread = std::thread::spawn(move || lookup::run(receiver, intake, settings(rungs), None));
     requests.send(question).unwrap();
     drop(requests);
     thread.join().unwrap().unwrap();

@@ -9,6 +9,7 @@ use std::sync::mpsc::Receiver;
 use netsnoop_core::attribution::RungSet;
 use netsnoop_core::observation::{Observation, Rescan};
 
+use super::ebpf::iterator::SocketIterator;
 use super::namespace_index::NamespaceIndex;
 use super::netns::NamespaceVisitor;
 use super::process_facts::FactsReader;
@@ -29,16 +30,23 @@ pub struct LookupSettings {
     pub container_logs: PathBuf,
 }
 
-/// Answers until nobody asks or nobody listens any more. Call it on a thread of its own.
-pub fn run(requests: Receiver<Rescan>, intake: Intake, settings: LookupSettings) -> anyhow::Result<()> {
+/// Answers until nobody asks or nobody listens any more. Call it on a thread of its own. With an `iterator`
+/// sockets are looked up by that, else in their own namespace.
+pub fn run(
+    requests: Receiver<Rescan>,
+    intake: Intake,
+    settings: LookupSettings,
+    mut iterator: Option<SocketIterator>,
+) -> anyhow::Result<()> {
     let index = NamespaceIndex::new(&settings.proc_root, NamespaceVisitor::new()?)?;
     let mut sockets = SocketLookup::new(index, settings.rungs);
     let mut facts = FactsReader::new(&settings.proc_root, settings.cgroup_root, &settings.container_logs)?;
     for request in requests {
         let answer = match request {
-            Rescan::Sockets { namespace, wanted } => {
-                Observation::Sockets(sockets.answer(namespace, &wanted, intake.counters()))
-            }
+            Rescan::Sockets { namespace, wanted } => Observation::Sockets(match &mut iterator {
+                Some(iterator) => iterator.answer(namespace, &wanted, intake.counters())?,
+                None => sockets.answer(namespace, &wanted, intake.counters()),
+            }),
             Rescan::Process(process) => {
                 Observation::Process(process.id, facts.read(&process, intake.counters()))
             }

@@ -10,12 +10,14 @@ use std::io::{ErrorKind, Read};
 
 use anyhow::{Context, Result, anyhow};
 use aya::programs::Iter;
-use netsnoop_core::attribution::Rung;
+use netsnoop_core::attribution::{Reason, Rung};
+use netsnoop_core::five_tuple::FiveTuple;
 use netsnoop_core::kernel_record::{HELD_SOCKET_BYTES, HeldSocket, decode_held_socket};
 use netsnoop_core::namespace::NamespaceKey;
 use netsnoop_core::observation::{SnapshotScope, SocketSnapshot};
 use netsnoop_core::process::Process;
 use netsnoop_core::socket::SocketRow;
+use netsnoop_core::socket_match::answering_rows;
 
 use super::load::{Globals, KernelFacts, object};
 use super::programs::TASK_FILE_ITER;
@@ -71,6 +73,39 @@ impl SocketIterator {
             sockets: sockets.into_values().collect(),
         };
         Ok(rows.0.into_iter().map(snapshot).collect())
+    }
+
+    /// Who holds these sockets of a namespace? One pass over all sockets, whatever their number.
+    pub fn answer(
+        &mut self,
+        namespace: NamespaceKey,
+        wanted: &[FiveTuple],
+        counters: &Counters,
+    ) -> Result<SocketSnapshot> {
+        let started = clock::now();
+        let found = self.read_sockets(counters)?.into_iter().find(|snapshot| snapshot.namespace == namespace);
+        let rows = found.map(|snapshot| snapshot.sockets).unwrap_or_default();
+        let mut sockets: Vec<SocketRow> = Vec::new();
+        let mut missing = Vec::new();
+        for tuple in wanted {
+            let answering = answering_rows(tuple, &rows);
+            if answering.is_empty() {
+                missing.push((*tuple, Reason::GoneBeforeLookup));
+            }
+            for row in answering {
+                if !sockets.contains(row) {
+                    sockets.push(row.clone());
+                }
+            }
+        }
+        Ok(SocketSnapshot {
+            namespace,
+            rung: Rung::Iterator,
+            started,
+            finished: clock::now(),
+            scope: SnapshotScope::Wanted { missing },
+            sockets,
+        })
     }
 
     fn program(&mut self) -> Result<&mut Iter> {
