@@ -35,6 +35,8 @@ struct SocketEvent {
 
 impl Reconciler {
     pub(super) fn handle_kernel_event(&mut self, now: Timestamp, event: KernelEvent) {
+        self.newest_event = self.newest_event.max(event.at);
+        self.events_behind = now.since(event.at);
         match (&event.act, event.process) {
             (Act::Exec { executable }, Some(process)) => {
                 return self.processes.exec(&process, executable.clone());

@@ -16,6 +16,11 @@ use alloc::vec::Vec;
 
 /// Where kernel hooks report, an event is at most this much behind its packet; only then is it missed.
 const HOOK_LATENCY: Duration = Duration::from_millis(25);
+/// The longest that packets are held back because the kernel's events are behind them: on an idle node no
+/// event shows that none is.
+const EVENTS_BEHIND_MAX: Duration = Duration::from_secs(1);
+/// How soon to look again whether the events have caught up.
+const CATCH_UP_CHECK: Duration = Duration::from_millis(50);
 /// A SYN nobody answers is given up after the kernel's own retries (tcp_syn_retries 6: 127 s, tcp(7)).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(130);
 /// Most connections reviewed when a topology arrives; the others are placed at their next review.
@@ -142,11 +147,28 @@ impl Reconciler {
     /// Whether all that will be known of a connection's owners soon is known.
     fn is_settled(&self, now: Timestamp, flow: &Flow) -> bool {
         self.draining
-            || now >= flow.first_seen + self.settings.settle && !flow.preexisting
-            || now >= flow.lookup_at + self.settings.settle
+            || now >= self.settles_at(flow) && self.has_heard_of(now, flow.first_seen)
             // A line that says how the handshake went is worth a round trip's wait.
             || flow.state != ConnectionState::Connecting
                 && flow.both().into_iter().all(|(side, end)| self.is_final(flow, side, end))
+    }
+
+    /// How long to wait for what belongs together: longer while the kernel's events are behind.
+    fn patience(&self) -> Duration {
+        self.settings.settle + self.events_behind.min(EVENTS_BEHIND_MAX)
+    }
+
+    fn settles_at(&self, flow: &Flow) -> Timestamp {
+        let from = if flow.preexisting { flow.lookup_at } else { flow.first_seen };
+        from + self.patience()
+    }
+
+    /// Whether the kernel's events have been read up to `moment`, so that what they have to tell of it is
+    /// known. On an overloaded node they may be behind the packets; they are in order among themselves.
+    fn has_heard_of(&self, now: Timestamp, moment: Timestamp) -> bool {
+        !self.settings.hooks.connect
+            || self.newest_event >= moment
+            || now >= moment + self.settings.settle + EVENTS_BEHIND_MAX
     }
 
     fn is_final(&self, flow: &Flow, side: Side, end: &End) -> bool {
@@ -174,7 +196,8 @@ impl Reconciler {
             || local.all(|(_, end)| {
                 end.closed.is_some() || !end.is_hooked() && end.attribution.reason().is_some()
             });
-        !flow.closed && (told || self.draining || now >= ended + self.settings.settle)
+        let waited = now >= ended + self.patience() && self.has_heard_of(now, ended);
+        !flow.closed && (told || self.draining || waited)
     }
 
     fn deadline(&self, now: Timestamp, flow: &Flow) -> Timestamp {
@@ -188,12 +211,11 @@ impl Reconciler {
                     .both()
                     .iter()
                     .any(|(_, end)| end.search == Search::NotAsked && !end.attribution.has_owner());
-            let from = if flow.preexisting { flow.lookup_at } else { flow.first_seen };
-            let settles = from + self.settings.settle;
+            let settles = later(self.settles_at(flow), now);
             return if asks { flow.lookup_at.min(settles) } else { settles };
         }
         if let Some(ended) = flow.ended_at {
-            return ended + self.settings.settle;
+            return later(ended + self.patience(), now);
         }
         match flow.transport {
             Transport::Udp | Transport::UdpLite => {
@@ -277,4 +299,9 @@ impl Reconciler {
             _ => Side::B,
         };
     }
+}
+
+/// `due`, or if that is over, the next time to look whether the events have caught up.
+fn later(due: Timestamp, now: Timestamp) -> Timestamp {
+    if due > now { due } else { now + CATCH_UP_CHECK }
 }

@@ -11,7 +11,7 @@ use super::Reconciler;
 use super::flow::{Flow, Side};
 use super::flow_table::FlowId;
 use super::namespace_table::{NamespaceId, Place};
-use crate::five_tuple::FiveTuple;
+use crate::five_tuple::{FiveTuple, Transport};
 use crate::time::Timestamp;
 
 /// One source's view of a socket or packet, its own end first.
@@ -73,7 +73,9 @@ impl Reconciler {
         if both_addressed && near.sock_address != sighting.sock_address {
             return None;
         }
-        let is_older = sighting.at.is_some_and(|at| at + STAMP_TOLERANCE < flow.first_seen);
+        // Of a datagram flow the first event may come after the datagram; a TCP connection begins with its SYN.
+        let is_tcp = flow.transport == Transport::Tcp;
+        let is_older = is_tcp && sighting.at.is_some_and(|at| at + STAMP_TOLERANCE < flow.first_seen);
         if is_older || !self.places_agree(flow, side, sighting) {
             return None;
         }

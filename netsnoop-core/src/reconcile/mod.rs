@@ -29,6 +29,7 @@ use ahash::RandomState;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
+use core::time::Duration;
 
 use crate::attribution::{Attribution, Reason, Refinement, Rung};
 use crate::connection::ConnectionRecord;
@@ -68,6 +69,10 @@ pub struct Reconciler {
     /// Connections with an end that the next topology may place.
     unplaced: Vec<FlowId>,
     ledger: Ledger,
+    /// The stamp of the newest kernel event.
+    newest_event: Timestamp,
+    /// How far the last kernel event was behind when it arrived.
+    events_behind: Duration,
     /// Whether the sources have ended, so that nothing is worth waiting for.
     draining: bool,
 }
@@ -87,6 +92,8 @@ impl Reconciler {
             missing: None,
             unplaced: Vec::new(),
             ledger: Ledger::default(),
+            newest_event: Timestamp::default(),
+            events_behind: Duration::ZERO,
             draining: false,
             settings,
         }

@@ -72,6 +72,8 @@ impl Reconciler {
             let mut seen = self.sighting(packet, if answer { tuple.mirrored() } else { tuple });
             seen.isn = Some(if answer { acknowledgement.wrapping_sub(1) } else { sequence });
             seen.begins = true;
+            // The sequence number tells connections apart better than the stamps of two sources.
+            seen.at = None;
             let (id, client) = self.locate_or_add(now, packet.at, &seen);
             let flow = self.flows.get_mut(id)?;
             flow.isn = seen.isn;

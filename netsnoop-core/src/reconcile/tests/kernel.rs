@@ -184,3 +184,40 @@ fn an_inode_given_to_a_new_namespace_does_not_join_it_to_the_old_one() {
         world.opens().iter().all(|open| pid_of(&open.client).is_none() || pid_of(&open.server).is_none())
     );
 }
+
+#[test]
+fn events_that_are_behind_their_packets_are_waited_for() {
+    let mut world = World::new(ALL_HOOKS);
+    let reset = segment(TcpFlags::RST, 6, 6);
+    world.see(10, packet(10, WEB_VETH, client().tuple, syn(5)));
+    world.see(10, packet(10, DB_VETH, server().tuple, syn_ack(5)));
+    world.see(11, packet(11, WEB_VETH, client().tuple, reset));
+    world.wait_until(500);
+    assert_eq!(world.events(), [], "nothing has been heard of that moment");
+    world.see(510, client().event(10, Act::Connect, Some(7)));
+    world.see(510, server().event(10, Act::Established { by_client: false }, None));
+    world.see(510, server().event(10, Act::Accept, Some(8)));
+    world.see(510, client().closed(11, TcpState::ESTABLISHED, 0, (0, 0)));
+    world.see(510, server().closed(11, TcpState::ESTABLISHED, 104, (0, 0)));
+    assert_eq!(world.events(), [RecordEvent::Open, RecordEvent::Close]);
+    assert_eq!((pid_of(&world.last().client), pid_of(&world.last().server)), (Some(7), Some(8)));
+}
+
+#[test]
+fn an_event_that_comes_after_the_packet_it_tells_of_is_of_the_same_connection() {
+    let mut world = World::new(ALL_HOOKS);
+    let datagram = packet(
+        10,
+        WEB_VETH,
+        udp("198.18.1.10:5000", "198.18.1.13:53"),
+        PacketContent::Udp { payload_length: 1 },
+    );
+    let sender = Socket::new(WEB, udp("198.18.1.10:5000", "198.18.1.13:53"), 100);
+    world.see(15, sender.event(15, Act::FirstSend, Some(7)));
+    world.see(15, datagram);
+    let accepted = Socket { isn: Some(5), ..server() };
+    world.see(25, accepted.event(25, Act::Accept, Some(8)));
+    world.see(25, packet(20, WEB_VETH, client().tuple, syn(5)));
+    world.wait_until(2_000);
+    assert_eq!(world.opens().len(), 2);
+}
