@@ -5,6 +5,7 @@ use core::num::NonZeroU64;
 use alloc::sync::Arc;
 
 use super::namespace_table::{NamespaceId, Place};
+use super::resumed::Resumed;
 use crate::attribution::{Attribution, Reason, Refinement, Rung, RungSet};
 use crate::connection::{ConnectionState, Io, Role};
 use crate::five_tuple::{Endpoint, FiveTuple, Transport};
@@ -132,6 +133,8 @@ pub(super) struct Flow {
     pub(super) deadline: Option<Timestamp>,
     /// When unanswered ends are looked up.
     pub(super) lookup_at: Timestamp,
+    /// The last silence after which its owners were asked for again.
+    pub(super) resumed: Option<Resumed>,
 }
 
 impl Flow {
@@ -156,6 +159,7 @@ impl Flow {
             queued: false,
             deadline: None,
             lookup_at: at,
+            resumed: None,
         }
     }
 

@@ -20,6 +20,7 @@ mod packets;
 mod process_table;
 mod questions;
 mod records;
+mod resumed;
 mod settings;
 mod snapshots;
 #[cfg(test)]

@@ -120,6 +120,7 @@ impl Reconciler {
     fn handle_udp(&mut self, now: Timestamp, packet: &PacketSighting) -> Option<FlowId> {
         let seen = self.sighting(packet, packet.header.tuple);
         let (id, sender) = self.locate_or_add(now, packet.at, &seen);
+        self.doubt_after_silence(now, id, packet.at);
         let flow = self.flows.get_mut(id)?;
         flow.learn_role(sender, Role::FirstDatagram);
         flow.advance(ConnectionState::Established, packet.at);

@@ -13,6 +13,7 @@ use crate::attribution::{Attribution, Evidence, Reason, Rung};
 use crate::connection::{ConnectionState, Role};
 use crate::five_tuple::{FiveTuple, Transport};
 use crate::observation::{SnapshotScope, SocketSnapshot};
+use crate::process::Process;
 use crate::socket::{SocketRow, TcpState};
 use crate::socket_match::{answering_rows, awaits_accept};
 use crate::time::Timestamp;
@@ -150,10 +151,14 @@ impl Reconciler {
     fn answer_wanted(&mut self, now: Timestamp, namespace: NamespaceId, snapshot: &SocketSnapshot) {
         let asked = self.questions.outstanding(namespace);
         for tuple in asked {
-            let Some((id, side)) = self.searching(namespace, tuple) else { continue };
+            let Some(asked) = self.searching(namespace, tuple) else { continue };
             let best = answering_rows(&tuple, &snapshot.sockets);
+            if best.is_empty() {
+                continue;
+            }
+            let (id, side) =
+                self.judge_after_silence(now, asked, holders_in(&best).as_deref().map_err(|r| *r));
             match best.as_slice() {
-                [] => continue,
                 rows if rows.iter().all(|row| is_listener(row)) => self.take_listener_rows(id, side, rows),
                 [row] => self.take_row(id, side, row, snapshot.rung),
                 rows => {
@@ -203,7 +208,9 @@ impl Reconciler {
         tuple: FiveTuple,
         answer: Attribution,
     ) {
-        let Some((id, side)) = self.searching(namespace, tuple) else { return };
+        let Some(asked) = self.searching(namespace, tuple) else { return };
+        let found = Err(answer.reason().unwrap_or(Reason::Lost));
+        let (id, side) = self.judge_after_silence(now, asked, found);
         self.attribute(id, side, answer, None);
         if let Some(flow) = self.flows.get_mut(id) {
             flow.end_mut(side).search = Search::Done;
@@ -224,6 +231,13 @@ impl Reconciler {
         }
         self.settle_search(now, namespace, tuple, Attribution::namespace(reason, None));
     }
+}
+
+/// All who hold one of the rows, or why none is known. A row that nobody holds was closed by its process.
+fn holders_in(rows: &[&SocketRow]) -> Result<Vec<Process>, Reason> {
+    let holders: Vec<Process> = rows.iter().flat_map(|row| &row.holders).copied().collect();
+    let lack = rows.iter().find_map(|row| row.holders_lack);
+    if holders.is_empty() { Err(lack.unwrap_or(Reason::GoneBeforeLookup)) } else { Ok(holders) }
 }
 
 fn is_listener(row: &SocketRow) -> bool {

@@ -117,6 +117,44 @@ fn a_connection_nothing_is_heard_of_is_probed_and_closed_when_it_is_gone() {
 }
 
 #[test]
+fn a_port_that_another_process_holds_after_a_silence_begins_a_new_flow() {
+    let tuple = udp("198.18.1.10:5353", "203.0.113.9:53");
+    let at_millis = |millis| packet(millis, UPLINK, tuple, PacketContent::Udp { payload_length: 9 });
+    let answers = [
+        (found(WEB, vec![row(tuple, TcpState::CLOSE, &[7])]), None),
+        (found(WEB, vec![row(tuple, TcpState::CLOSE, &[9])]), Some(Some(9))),
+        (found(WEB, vec![row(tuple, TcpState::CLOSE, &[])]), Some(None)),
+        (
+            snapshot(
+                WEB,
+                Rung::SockDiag,
+                SnapshotScope::Wanted { missing: vec![(tuple, Reason::GoneBeforeLookup)] },
+                vec![],
+            ),
+            Some(None),
+        ),
+    ];
+    for (answer, expected) in answers {
+        let mut world = proc_only();
+        world.see(1, at_millis(1));
+        world.see(2, found(WEB, vec![row(tuple, TcpState::CLOSE, &[7])]));
+        world.see(900, at_millis(900));
+        assert_eq!(world.sockets_asked(), [(WEB, tuple)], "a short pause asks nothing more");
+        world.see(5_000, at_millis(5_000));
+        assert_eq!(world.sockets_asked(), [(WEB, tuple)]);
+        world.see(5_001, answer);
+        world.see(5_002, at_millis(5_002));
+        world.wait_until(5_200);
+        let owners: Vec<_> = world.opens().iter().map(|open| pid_of(&open.client)).collect();
+        let mut all = vec![Some(7)];
+        all.extend(expected);
+        assert_eq!(owners, all);
+        let closes = world.told.iter().filter(|record| record.event == RecordEvent::Close);
+        assert_eq!(closes.map(|close| close.at).collect::<Vec<_>>(), vec![at(900); all.len() - 1]);
+    }
+}
+
+#[test]
 fn a_hook_that_misses_a_connection_is_made_up_for_by_a_lookup() {
     let mut world = World::new(ALL_HOOKS);
     world.see(1, packet(1, UPLINK, tcp("198.18.1.10:40000", "203.0.113.9:443"), syn(5)));

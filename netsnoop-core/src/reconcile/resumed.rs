@@ -1,0 +1,98 @@
+//! Datagram flows that go on after a silence, where no hook tells who sends: whether the ports are still held
+//! by the owners that were told.
+//!
+//! Left out: a port that changes hands without a silence in its flow, which nothing but a hook can tell.
+
+use core::time::Duration;
+
+use alloc::vec::Vec;
+
+use super::Reconciler;
+use super::flow::{Search, Side};
+use super::flow_table::FlowId;
+use super::namespace_table::NamespaceId;
+use crate::attribution::{Owner, Reason};
+use crate::connection::ConnectionState;
+use crate::process::Process;
+use crate::time::Timestamp;
+
+/// A shorter pause is not worth a lookup.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// The silence that a flow was taken up again after.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Resumed {
+    from: Timestamp,
+    until: Timestamp,
+}
+
+impl Reconciler {
+    /// Asks again for the owners of a flow that a datagram was seen of, if its last one is long ago.
+    pub(super) fn doubt_after_silence(&mut self, now: Timestamp, id: FlowId, seen: Timestamp) {
+        let Some(flow) = self.flows.get(id) else { return };
+        let can_ask = self.settings.lookups && !self.settings.hooks.connect;
+        let silence = seen.since(flow.last_seen);
+        if !can_ask || !flow.opened || flow.state.is_end() || silence < SILENCE {
+            return;
+        }
+        let resumed = Resumed { from: flow.last_seen, until: seen };
+        let doubted: Vec<(Side, NamespaceId)> = flow
+            .both()
+            .into_iter()
+            .filter(|(_, end)| end.attribution.has_owner() && end.search == Search::Done)
+            .filter_map(|(side, end)| Some((side, end.namespace_id()?)))
+            .collect();
+        for (side, namespace) in doubted {
+            let Some(flow) = self.flows.get_mut(id) else { return };
+            if self.questions.want_socket(now, namespace, flow.tuple(side)) {
+                flow.end_mut(side).search = Search::Asked;
+                flow.resumed = Some(resumed);
+            }
+        }
+    }
+
+    /// The end that an answer is for: of the flow that was asked about, or, if another process has the port
+    /// now, of the new one that began when the silence ended. `found` are the holders now, or why none is known.
+    pub(super) fn judge_after_silence(
+        &mut self,
+        now: Timestamp,
+        (id, side): (FlowId, Side),
+        found: Result<&[Process], Reason>,
+    ) -> (FlowId, Side) {
+        let Some(flow) = self.flows.get(id) else { return (id, side) };
+        let Some(resumed) = flow.resumed else { return (id, side) };
+        let owns = |holder: &Process| match &flow.end(side).attribution.owner {
+            Owner::Process(owner) => owner.id == holder.id,
+            Owner::Shared(owners) => owners.iter().any(|owner| owner.id == holder.id),
+            Owner::Kernel | Owner::Unattributed(_) => true,
+        };
+        let is_same = match found {
+            Ok(holders) => holders.iter().any(owns),
+            // Who cannot be looked at may be the same as before.
+            Err(reason) => !matches!(reason, Reason::GoneBeforeLookup | Reason::ClosedPort),
+        };
+        if is_same { (id, side) } else { (self.split(now, (id, side), resumed), Side::A) }
+    }
+
+    /// Ends a flow where it fell silent, and begins another where it was taken up again.
+    fn split(&mut self, now: Timestamp, (id, side): (FlowId, Side), resumed: Resumed) -> FlowId {
+        let Some(flow) = self.flows.get_mut(id) else { return id };
+        flow.resumed = None;
+        flow.end_mut(side).search = Search::Done;
+        flow.advance(ConnectionState::Closed, resumed.from);
+        let (tuple, role, interface) = (flow.tuple(side), flow.role, flow.interface.clone());
+        let client = if flow.client == side { Side::A } else { Side::B };
+        let places = [side, side.other()].map(|side| (flow.end(side).place, flow.end(side).place_certain));
+        self.review(now, id);
+        let new = self.add_flow(now, tuple, resumed.until);
+        for (side, (place, certain)) in [Side::A, Side::B].into_iter().zip(places) {
+            self.set_place(new, side, place, certain);
+        }
+        if let Some(flow) = self.flows.get_mut(new) {
+            flow.learn_role(client, role);
+            flow.interface = interface;
+            flow.advance(ConnectionState::Established, resumed.until);
+        }
+        new
+    }
+}
