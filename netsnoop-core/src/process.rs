@@ -26,7 +26,7 @@ impl ProcessId {
         Self { pid, start_ticks: start_nanos / TICK_NANOS }
     }
 
-    /// The start time, exact to one tick.
+    /// The start time, rounded down to one tick.
     pub const fn started_at(self) -> Timestamp {
         Timestamp::from_nanos(self.start_ticks * TICK_NANOS)
     }

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 
 use super::namespace_table::{NamespaceId, Place};
 use super::resumed::Resumed;
-use crate::attribution::{Attribution, Reason, Refinement, Rung, RungSet};
+use crate::attribution::{Attribution, Owner, Reason, Refinement, Rung, RungSet};
 use crate::connection::{ConnectionState, Io, Role};
 use crate::five_tuple::{Endpoint, FiveTuple, Transport};
 use crate::namespace::NamespaceKey;
@@ -235,6 +235,14 @@ impl Flow {
         self.state = state;
         if state.is_end() {
             self.ended_at = Some(at);
+        }
+    }
+
+    /// It is over: an owner nobody has named by now will not be named.
+    pub(super) fn give_up_waiting(&mut self) {
+        let waiting = self.ends.iter_mut().map(|end| &mut end.attribution);
+        for attribution in waiting.filter(|attribution| attribution.reason() == Some(Reason::Pending)) {
+            attribution.owner = Owner::Unattributed(Reason::GoneBeforeLookup);
         }
     }
 

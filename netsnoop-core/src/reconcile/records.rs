@@ -31,6 +31,7 @@ impl Reconciler {
             RecordEvent::Update => {}
             RecordEvent::Close => {
                 flow.closed = true;
+                flow.give_up_waiting();
                 self.ledger.connections_closed += 1;
             }
         }

@@ -20,8 +20,9 @@ use crate::time::Timestamp;
 
 use alloc::vec::Vec;
 
-/// `/proc` tells start times to one tick of 10 ms.
-const START_TIME_GRAIN: Duration = Duration::from_millis(10);
+/// How far the clocks of packets and processes may be apart. Start times are rounded down to a tick of 10 ms, so
+/// one that is later than this is later indeed.
+const STAMP_TOLERANCE: Duration = Duration::from_millis(1);
 
 /// How strong what a rung's tables show is.
 const fn evidence_of(rung: Rung) -> Evidence {
@@ -129,7 +130,7 @@ impl Reconciler {
         }
         let is_client = flow.client == side && flow.role >= Role::Syn;
         // A process that is younger than the SYN cannot have sent it: the port was used again since.
-        let newest_start = flow.first_seen + START_TIME_GRAIN;
+        let newest_start = flow.first_seen + STAMP_TOLERANCE;
         let too_young = row.holders.iter().any(|holder| holder.id.started_at() > newest_start);
         let attribution = if is_client && too_young {
             Attribution::namespace(Reason::GoneBeforeLookup, row.uid)

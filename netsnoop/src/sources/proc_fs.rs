@@ -96,7 +96,8 @@ impl ProcRoot {
     /// The inode of a process's network namespace, by stat rather than lstat: the link's own inode
     /// number says nothing.
     pub(super) fn namespace_inode(&self, pid: u32) -> Result<u32, Errno> {
-        let stat = statat(&self.dir, format!("{pid}/ns/net"), AtFlags::empty())?;
+        let stat = statat(&self.dir, format!("{pid}/ns/net"), AtFlags::empty())
+            .map_err(|error| why_refused(&self.dir, &pid.to_string(), error))?;
         u32::try_from(stat.st_ino).or(Err(Errno::OVERFLOW))
     }
 
@@ -122,13 +123,14 @@ pub(super) struct ProcessDir {
 impl ProcessDir {
     /// The inode of its network namespace.
     pub(super) fn namespace_inode(&self) -> Result<u32, Errno> {
-        let stat = statat(&self.dir, c"ns/net", AtFlags::empty())?;
+        let stat = statat(&self.dir, c"ns/net", AtFlags::empty()).map_err(|error| self.why(error))?;
         u32::try_from(stat.st_ino).or(Err(Errno::OVERFLOW))
     }
 
     /// Its network namespace, which lives while this is open.
     pub(super) fn open_namespace(&self) -> Result<OwnedFd, Errno> {
         openat(&self.dir, c"ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| self.why(error))
     }
 
     /// Reads a file of it whole.
@@ -139,7 +141,7 @@ impl ProcessDir {
     /// The target of a link of it, cut at 4096 bytes (PATH_MAX).
     pub(super) fn link(&self, name: &str) -> Result<Vec<u8>, Errno> {
         let mut target = Vec::with_capacity(4096);
-        readlinkat_raw(&self.dir, name, spare_capacity(&mut target))?;
+        readlinkat_raw(&self.dir, name, spare_capacity(&mut target)).map_err(|error| self.why(error))?;
         Ok(target)
     }
 
@@ -165,8 +167,12 @@ impl ProcessDir {
         match for_each_socket_in(&self.dir, "fd", &mut scratch.entries, &mut each) {
             // A leader that has ended has no files any more, but its threads may live on and have them.
             Err(Errno::NOENT) => self.for_each_socket_of_threads(scratch, each),
-            result => result,
+            result => result.map_err(|error| self.why(error)),
         }
+    }
+
+    fn why(&self, error: Errno) -> Errno {
+        why_refused(&self.dir, "stat", error)
     }
 
     fn for_each_socket_of_threads(
@@ -187,6 +193,19 @@ impl ProcessDir {
             }
         }
         Err(Errno::NOENT)
+    }
+}
+
+/// The links of a process that has just ended are refused as if for lack of permission, instead of missing
+/// (`proc_pid_readlink`, <https://github.com/torvalds/linux/blob/v6.12/fs/proc/base.c>). What is not a link tells:
+/// the process's entry `name`.
+fn why_refused(dir: &OwnedFd, name: &str, error: Errno) -> Errno {
+    match error {
+        Errno::ACCESS | Errno::PERM => match statat(dir, name, AtFlags::empty()) {
+            Err(Errno::NOENT | Errno::SRCH) => Errno::SRCH,
+            Ok(_) | Err(_) => error,
+        },
+        _ => error,
     }
 }
 

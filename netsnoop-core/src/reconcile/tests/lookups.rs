@@ -42,11 +42,22 @@ fn what_was_not_found_says_why() {
 }
 
 #[test]
+fn a_connection_that_is_over_waits_for_no_answer() {
+    let mut world = proc_only();
+    let tuple = tcp("198.18.1.10:40000", "203.0.113.9:443");
+    world.see(1, packet(1, UPLINK, tuple, syn(5)));
+    world.see(5, packet(5, UPLINK, tuple.mirrored(), segment(TcpFlags::RST, 0, 6)));
+    world.wait_until(1_000);
+    assert_eq!(world.last().event, RecordEvent::Close);
+    assert_eq!(world.last().client.attribution.reason(), Some(Reason::GoneBeforeLookup));
+}
+
+#[test]
 fn a_process_younger_than_the_syn_did_not_send_it() {
     let mut world = proc_only();
     world.see(1, packet(1, UPLINK, tcp("198.18.1.10:40000", "203.0.113.9:443"), syn(5)));
     let mut young = row(tcp("198.18.1.10:40000", "203.0.113.9:443"), TcpState::ESTABLISHED, &[7]);
-    young.holders[0].id = ProcessId::from_boot_nanos(7, at(500).as_nanos());
+    young.holders[0].id = ProcessId::from_boot_nanos(7, at(20).as_nanos());
     world.see(600, found(WEB, vec![young]));
     assert_eq!(pid_of(&world.last().client), None);
     assert_eq!(world.last().client.attribution.reason(), Some(Reason::GoneBeforeLookup));
