@@ -159,8 +159,8 @@ impl Reconciler {
     }
 
     fn settles_at(&self, flow: &Flow) -> Timestamp {
-        let from = if flow.preexisting { flow.lookup_at } else { flow.first_seen };
-        from + self.patience()
+        // From when it was learnt: at the start packets wait until everything is opened.
+        flow.lookup_at - self.lookup_delay() + self.patience()
     }
 
     /// Whether the kernel's events have been read up to `moment`, so that what they have to tell of it is
