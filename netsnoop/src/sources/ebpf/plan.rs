@@ -27,7 +27,7 @@ impl Plan {
         let mut settled = Settled::default();
         let mut outcomes: Vec<(Program, Outcome)> = Vec::new();
         for topic in Topic::ALL {
-            for rung in RING_RUNGS {
+            for rung in self.order(topic) {
                 let programs: Vec<Program> =
                     self.programs(rung).filter(|program| program.tells == topic).collect();
                 let needed = !self.automatic || settled.leaves_open(topic);
@@ -44,6 +44,18 @@ impl Plan {
             }
         }
         self.by_rung(&outcomes)
+    }
+
+    /// In which order rungs are tried for a topic. A return probe misses calls while too many others have not
+    /// returned (`maxactive` of <https://docs.kernel.org/trace/kprobes.html>), and accept may wait for hours: an
+    /// exit hook, which cannot miss, goes first.
+    fn order(self, topic: Topic) -> [Rung; 5] {
+        let [kprobe, fentry, sockops, tp_btf, raw_tp] = RING_RUNGS;
+        if self.automatic && topic == Topic::Accept {
+            [fentry, kprobe, sockops, tp_btf, raw_tp]
+        } else {
+            RING_RUNGS
+        }
     }
 
     /// Whether connects can only be told by the state tracepoint, as no rung with a hook of its own for
@@ -89,7 +101,10 @@ struct Settled(Vec<(Topic, Rung)>);
 
 impl Settled {
     fn note(&mut self, topic: Topic, rung: Rung, outcomes: &[(Program, Outcome)]) {
-        if !outcomes.is_empty() && outcomes.iter().all(|(_, outcome)| *outcome == Outcome::Attached) {
+        // A return probe may miss accepts, so it leaves the topic open for what cannot.
+        let may_miss = (topic, rung) == (Topic::Accept, Rung::Kprobe);
+        let attached = outcomes.iter().all(|(_, outcome)| *outcome == Outcome::Attached);
+        if !outcomes.is_empty() && attached && !may_miss {
             self.0.push((topic, rung));
         }
     }
@@ -141,14 +156,21 @@ mod tests {
     #[test]
     fn automatic_mode_takes_the_strongest_rung_for_each_topic() {
         let auto = Plan { rungs: RungSet::ALL, automatic: true };
-        let kprobes = [
-            "tcp_connect_kprobe",
-            "tcp_accept_kretprobe",
-            "udp_sendmsg_kprobe",
-            "udpv6_sendmsg_kprobe",
-            "udp_receive_kprobe",
-        ];
-        check(auto, &[], &[&kprobes[..], &LIFECYCLE].concat());
+        let kprobes =
+            ["tcp_connect_kprobe", "udp_sendmsg_kprobe", "udpv6_sendmsg_kprobe", "udp_receive_kprobe"];
+        check(auto, &[], &[&kprobes[..], &["tcp_accept_fexit"], &LIFECYCLE].concat());
+        // The return probe alone may miss accepts.
+        check(
+            auto,
+            &["fentry"],
+            &[
+                &["tcp_connect_kprobe", "tcp_accept_kretprobe"],
+                &kprobes[1..],
+                &["accept_exit", "accept4_exit", "socket_state_btf", "send_length_btf", "recv_length_btf"],
+                &["process_exec_btf", "process_exit_btf"],
+            ]
+            .concat(),
+        );
         check(
             auto,
             &["kprobe", "fentry"],
@@ -171,8 +193,9 @@ mod tests {
             auto,
             &["udp_receive_kprobe", "tp_btf"],
             &[
-                &kprobes[..4],
-                &["udp_receive_fentry", "socket_state_raw", "process_exec_raw", "process_exit_raw"],
+                &kprobes[..3],
+                &["tcp_accept_fexit", "udp_receive_fentry", "socket_state_raw"],
+                &["process_exec_raw", "process_exit_raw"],
             ]
             .concat(),
         );

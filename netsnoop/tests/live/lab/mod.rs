@@ -20,11 +20,19 @@ use std::time::Duration;
 use cgroup::Cgroup;
 use traffic::Traffic;
 
+/// How many times slower than a real machine this one is: emulated guests are.
+fn slowness() -> u32 {
+    env::var("NETSNOOP_TEST_SLOWNESS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
 /// How long something that must happen may take: generous, since it is only waited out in failure.
-/// Emulated guests get more.
 pub(crate) fn patience() -> Duration {
-    let slowness = env::var("NETSNOOP_TEST_SLOWNESS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(30) * slowness.unwrap_or(1)
+    Duration::from_secs(30) * slowness()
+}
+
+/// netsnoop's own patience with its sources, which is 100 ms on a real machine.
+fn settle() -> String {
+    format!("--settle={}ms", 100 * slowness())
 }
 
 /// Says that a test leaves itself out; `cargo xtask test` collects these lines.

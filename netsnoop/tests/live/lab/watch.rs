@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::ledger::Ledger;
 use super::records::{Record, Schema};
 use super::streams::Lines;
-use super::{Lab, netsnoop, patience};
+use super::{Lab, netsnoop, patience, settle};
 
 /// How a run ended.
 pub(crate) struct Ended {
@@ -46,7 +46,10 @@ impl Watch {
     /// Starts `netsnoop watch -o jsonl` with more arguments in the node's namespace, and waits until it watches.
     pub(crate) fn start(lab: &Lab, arguments: &str) -> Self {
         let watch = Self::spawn(
-            lab.node.command(netsnoop()).args(["watch", "-o", "jsonl"]).args(arguments.split_whitespace()),
+            lab.node
+                .command(netsnoop())
+                .args(["watch", "-o", "jsonl", &settle()])
+                .args(arguments.split_whitespace()),
         );
         assert!(watch.is_ready(), "netsnoop does not start: {:?}", watch.stderr.so_far());
         watch
