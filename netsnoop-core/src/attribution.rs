@@ -322,7 +322,8 @@ impl Attribution {
         outcome
     }
 
-    fn is_weaker_than(&self, other: &Self) -> bool {
+    /// Whether [`Self::refine`] would take `other`.
+    pub fn is_weaker_than(&self, other: &Self) -> bool {
         match (&self.owner, &other.owner) {
             (Owner::Unattributed(Reason::Pending), Owner::Unattributed(reason)) => *reason != Reason::Pending,
             (Owner::Unattributed(_), Owner::Unattributed(_)) => self.evidence < other.evidence,

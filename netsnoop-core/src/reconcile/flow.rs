@@ -129,8 +129,8 @@ pub(super) struct Flow {
     pub(super) changed: bool,
     /// Whether it waits in the queue of records.
     pub(super) queued: bool,
-    /// The one timer it has.
-    pub(super) deadline: Option<Timestamp>,
+    /// When its one timer wakes it: at its deadline or before.
+    pub(super) wakes_at: Option<Timestamp>,
     /// When unanswered ends are looked up.
     pub(super) lookup_at: Timestamp,
     /// The last silence after which its owners were asked for again.
@@ -157,7 +157,7 @@ impl Flow {
             closed: false,
             changed: false,
             queued: false,
-            deadline: None,
+            wakes_at: None,
             lookup_at: at,
             resumed: None,
         }
@@ -211,18 +211,19 @@ impl Flow {
     ) -> Refinement {
         let opened = self.opened;
         let end = self.end_mut(side);
+        if !end.attribution.is_weaker_than(&attribution) {
+            return Refinement::Kept;
+        }
         let before = end.attribution.clone();
         let outcome = end.attribution.refine(attribution);
         let tells_more = match (before.owning_process(), end.attribution.owning_process()) {
             (Some(before), Some(now)) => before.id != now.id || before.uid != now.uid,
             _ => before.owner != end.attribution.owner,
         };
-        if outcome != Refinement::Kept {
-            if let Some(rung) = rung {
-                self.rungs.insert(rung);
-            }
-            self.changed |= opened && tells_more;
+        if let Some(rung) = rung {
+            self.rungs.insert(rung);
         }
+        self.changed |= opened && tells_more;
         outcome
     }
 

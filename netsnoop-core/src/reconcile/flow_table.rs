@@ -1,17 +1,31 @@
-//! All connections that are held, found by their endpoints, bounded, each with at most one deadline.
+//! All connections that are held, found by their endpoints, bounded, each with at most one timer.
 
 use ahash::RandomState;
+use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashTable;
 
 use super::flow::{Flow, Side};
 use crate::five_tuple::{Endpoint, FiveTuple, Transport};
 use crate::time::Timestamp;
 
-/// Names a held connection. Never reused.
+/// Names a held connection. Never reused; newer ones compare greater.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(super) struct FlowId(pub(super) u64);
+pub(super) struct FlowId {
+    /// Counts connections.
+    pub(super) number: u64,
+    /// Where it lies in the table, which later ones may do too.
+    slot: u32,
+}
+
+/// A place for a connection. Boxed, so that the table's growth moves pointers and its room is small where
+/// few are held.
+#[derive(Debug)]
+struct Slot {
+    number: u64,
+    flow: Box<Flow>,
+}
 
 /// A place in the index. The hash is kept so that the table can grow without asking the flows.
 #[derive(Clone, Copy, Debug)]
@@ -22,10 +36,12 @@ struct Posting {
 
 #[derive(Debug)]
 pub(super) struct FlowTable {
-    flows: HashMap<FlowId, Flow, RandomState>,
+    slots: Vec<Option<Slot>>,
+    free: Vec<u32>,
     /// Each end under (protocol, its port, the other endpoint), see [`Self::key`].
     index: HashTable<Posting>,
-    deadlines: BTreeSet<(Timestamp, FlowId)>,
+    /// When each connection is looked at again.
+    wakes: BTreeSet<(Timestamp, FlowId)>,
     oldest_first: VecDeque<FlowId>,
     hasher: RandomState,
     capacity: usize,
@@ -35,39 +51,59 @@ pub(super) struct FlowTable {
 impl FlowTable {
     pub(super) fn new(hasher: RandomState, capacity: usize) -> Self {
         Self {
-            flows: HashMap::with_hasher(hasher.clone()),
+            slots: Vec::new(),
+            free: Vec::new(),
             index: HashTable::new(),
-            deadlines: BTreeSet::new(),
+            wakes: BTreeSet::new(),
             oldest_first: VecDeque::new(),
             hasher,
-            capacity,
+            // Slots are counted in 32 bits.
+            capacity: capacity.min(u32::MAX as usize),
             next: 0,
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.flows.len()
+    pub(super) const fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
     }
 
     pub(super) fn get(&self, id: FlowId) -> Option<&Flow> {
-        self.flows.get(&id)
+        let held = self.slots.get(id.slot as usize)?.as_ref()?;
+        (held.number == id.number).then_some(&*held.flow)
     }
 
     pub(super) fn get_mut(&mut self, id: FlowId) -> Option<&mut Flow> {
-        self.flows.get_mut(&id)
+        let held = self.slots.get_mut(id.slot as usize)?.as_mut()?;
+        (held.number == id.number).then_some(&mut *held.flow)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (FlowId, &Flow)> {
-        self.flows.iter().map(|(id, flow)| (*id, flow))
+        (0..).zip(&self.slots).filter_map(|(slot, held)| {
+            let held = held.as_ref()?;
+            Some((FlowId { number: held.number, slot }, &*held.flow))
+        })
     }
 
     /// Adds a connection; hands back the oldest one if there was no room.
     pub(super) fn insert(&mut self, flow: Flow) -> (FlowId, Option<Flow>) {
-        let evicted = if self.flows.len() >= self.capacity { self.evict_oldest() } else { None };
-        let id = FlowId(self.next);
+        let evicted = if self.len() >= self.capacity { self.evict_oldest() } else { None };
+        let number = self.next;
         self.next += 1;
-        self.post(id, &flow);
-        self.flows.insert(id, flow);
+        let keys = self.keys(&flow);
+        let held = Some(Slot { number, flow: Box::new(flow) });
+        let id = match self.free.pop() {
+            Some(slot) => {
+                if let Some(place) = self.slots.get_mut(slot as usize) {
+                    *place = held;
+                }
+                FlowId { number, slot }
+            }
+            None => {
+                self.slots.push(held);
+                FlowId { number, slot: u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX) }
+            }
+        };
+        self.post(id, keys);
         self.oldest_first.push_back(id);
         self.forget_stale_order();
         (id, evicted)
@@ -85,98 +121,94 @@ impl FlowTable {
 
     /// Removed connections leave their id in the order; drop those once they outnumber the living.
     fn forget_stale_order(&mut self) {
-        if self.oldest_first.len() > 2 * self.flows.len() + 1024 {
-            let flows = &self.flows;
-            self.oldest_first.retain(|id| flows.contains_key(id));
+        if self.oldest_first.len() > 2 * self.len() + 1024 {
+            let mut order = core::mem::take(&mut self.oldest_first);
+            order.retain(|id| self.get(*id).is_some());
+            self.oldest_first = order;
         }
     }
 
     /// Takes a connection out.
     pub(super) fn remove(&mut self, id: FlowId) -> Option<Flow> {
-        let flow = self.flows.remove(&id)?;
-        self.unpost(id, &flow);
-        if let Some(deadline) = flow.deadline {
-            self.deadlines.remove(&(deadline, id));
+        self.get(id)?;
+        let held = self.slots.get_mut(id.slot as usize)?.take()?;
+        self.free.push(id.slot);
+        self.unpost(id, self.keys(&held.flow));
+        if let Some(wake) = held.flow.wakes_at {
+            self.wakes.remove(&(wake, id));
         }
-        Some(flow)
+        Some(*held.flow)
     }
 
     /// Gives a wildcard end the address that its packets show.
     pub(super) fn concretise(&mut self, id: FlowId, side: Side, endpoint: Endpoint) {
-        let Some(mut flow) = self.flows.remove(&id) else { return };
-        self.unpost(id, &flow);
+        let Some(flow) = self.get(id) else { return };
+        let before = self.keys(flow);
+        self.unpost(id, before);
+        let Some(flow) = self.get_mut(id) else { return };
         flow.end_mut(side).endpoint = endpoint;
-        self.post(id, &flow);
-        self.flows.insert(id, flow);
+        let Some(flow) = self.get(id) else { return };
+        let after = self.keys(flow);
+        self.post(id, after);
     }
 
-    /// Connections that may be `tuple`'s, each with the side that is `tuple.local`.
-    pub(super) fn find(&self, tuple: FiveTuple) -> Vec<(FlowId, Side)> {
-        let mut found = Vec::new();
-        self.collect(self.key(tuple), tuple, &mut found);
-        if tuple.transport != Transport::Tcp {
-            // The opposite end may be held as a wildcard; only its own posting finds it then.
-            self.collect(self.key(tuple.mirrored()), tuple, &mut found);
-        }
-        if has_wildcard(tuple) {
-            self.collect(self.wildcard_key(tuple), tuple, &mut found);
-        }
-        found
-    }
-
-    fn collect(&self, hash: u64, tuple: FiveTuple, found: &mut Vec<(FlowId, Side)>) {
-        for posting in self.index.iter_hash(hash) {
-            let Some(flow) = self.flows.get(&posting.id) else { continue };
-            for side in [Side::A, Side::B] {
-                let seen = flow.tuple(side);
-                let fits = seen.transport == tuple.transport
+    /// Connections that may be `tuple`'s, each with the side that is `tuple.local`. One may come twice.
+    pub(super) fn find(&self, tuple: FiveTuple) -> impl Iterator<Item = (FlowId, Side, &Flow)> {
+        // The opposite end may be held as a wildcard; only its own posting finds it then.
+        let opposite = (tuple.transport != Transport::Tcp).then(|| self.key(tuple.mirrored()));
+        let wildcard = has_wildcard(tuple).then(|| self.wildcard_key(tuple));
+        [Some(self.key(tuple)), opposite, wildcard]
+            .into_iter()
+            .flatten()
+            .flat_map(|hash| self.index.iter_hash(hash))
+            .filter_map(|posting| Some((posting.id, self.get(posting.id)?)))
+            .flat_map(|(id, flow)| [(id, Side::A, flow), (id, Side::B, flow)])
+            .filter(move |(_, side, flow)| {
+                let seen = flow.tuple(*side);
+                seen.transport == tuple.transport
                     && agrees(seen.local, tuple.local)
-                    && agrees(seen.remote, tuple.remote);
-                if fits && !found.contains(&(posting.id, side)) {
-                    found.push((posting.id, side));
-                }
-            }
-        }
+                    && agrees(seen.remote, tuple.remote)
+            })
     }
 
-    /// Sets the connection's only deadline.
-    pub(super) fn set_deadline(&mut self, id: FlowId, deadline: Option<Timestamp>) {
-        let Some(flow) = self.flows.get_mut(&id) else { return };
-        if flow.deadline == deadline {
+    /// Has the connection looked at again at `deadline`, or earlier if it would be anyway: most deadlines
+    /// are put off many times before one comes, and putting one off is left to when it would have come.
+    pub(super) fn wake_by(&mut self, id: FlowId, deadline: Timestamp) {
+        let Some(flow) = self.get_mut(id) else { return };
+        let known = flow.wakes_at;
+        if known.is_some_and(|known| known <= deadline) {
             return;
         }
-        if let Some(old) = flow.deadline {
-            self.deadlines.remove(&(old, id));
+        flow.wakes_at = Some(deadline);
+        if let Some(known) = known {
+            self.wakes.remove(&(known, id));
         }
-        flow.deadline = deadline;
-        if let Some(new) = deadline {
-            self.deadlines.insert((new, id));
-        }
+        self.wakes.insert((deadline, id));
     }
 
-    /// The earliest deadline.
-    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+    /// When [`Self::pop_due`] next has one.
+    pub(super) fn next_wake(&self) -> Option<Timestamp> {
+        self.wakes.first().map(|(wake, _)| *wake)
     }
 
-    /// Takes a connection whose deadline has come; its deadline is cleared.
+    /// Takes a connection that is to be looked at by now.
     pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<FlowId> {
-        let due = *self.deadlines.first().filter(|(deadline, _)| *deadline <= now)?;
-        self.deadlines.remove(&due);
-        if let Some(flow) = self.flows.get_mut(&due.1) {
-            flow.deadline = None;
+        let due = *self.wakes.first().filter(|(wake, _)| *wake <= now)?;
+        self.wakes.remove(&due);
+        if let Some(flow) = self.get_mut(due.1) {
+            flow.wakes_at = None;
         }
         Some(due.1)
     }
 
-    fn post(&mut self, id: FlowId, flow: &Flow) {
-        for hash in self.keys(flow) {
+    fn post(&mut self, id: FlowId, keys: impl Iterator<Item = u64>) {
+        for hash in keys {
             self.index.insert_unique(hash, Posting { hash, id }, |posting| posting.hash);
         }
     }
 
-    fn unpost(&mut self, id: FlowId, flow: &Flow) {
-        for hash in self.keys(flow) {
+    fn unpost(&mut self, id: FlowId, keys: impl Iterator<Item = u64>) {
+        for hash in keys {
             if let Ok(entry) = self.index.find_entry(hash, |posting| posting.id == id && posting.hash == hash)
             {
                 entry.remove();

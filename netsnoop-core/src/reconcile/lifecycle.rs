@@ -59,8 +59,10 @@ impl Reconciler {
             self.enqueue(id);
         }
         // One that waits to be told is looked at again when it has been.
-        let deadline = self.flows.get(id).filter(|flow| !flow.queued).map(|flow| self.deadline(now, flow));
-        self.flows.set_deadline(id, deadline);
+        if let Some(flow) = self.flows.get(id).filter(|flow| !flow.queued) {
+            let deadline = self.deadline(now, flow);
+            self.flows.wake_by(id, deadline);
+        }
     }
 
     pub(super) fn enqueue(&mut self, id: FlowId) {

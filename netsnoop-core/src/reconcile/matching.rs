@@ -55,11 +55,7 @@ impl Reconciler {
     pub(super) fn locate(&self, sighting: &Sighting) -> Option<(FlowId, Side)> {
         self.flows
             .find(sighting.tuple)
-            .into_iter()
-            .filter_map(|(id, side)| {
-                let fit = self.fit(self.flows.get(id)?, side, sighting)?;
-                Some(((fit, id), side))
-            })
+            .filter_map(|(id, side, flow)| Some(((self.fit(flow, side, sighting)?, id), side)))
             .max_by_key(|(rank, _)| *rank)
             .map(|((_, id), side)| (id, side))
     }

@@ -150,7 +150,7 @@ impl Reconciler {
 
     /// When [`Self::handle_timeout`] is next worth calling.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        let deadlines = [self.flows.next_deadline(), self.questions.next_due()];
+        let deadlines = [self.flows.next_wake(), self.questions.next_due()];
         deadlines.into_iter().flatten().min()
     }
 

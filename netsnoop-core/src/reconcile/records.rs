@@ -91,6 +91,6 @@ impl Reconciler {
     /// offset are a bijection on 64 bits.
     const fn connection_id(&self, id: FlowId) -> ConnectionId {
         let [offset, factor, ..] = self.settings.seed;
-        ConnectionId(id.0.wrapping_mul(factor | 1).wrapping_add(offset))
+        ConnectionId(id.number.wrapping_mul(factor | 1).wrapping_add(offset))
     }
 }

@@ -191,14 +191,11 @@ impl Reconciler {
 
     /// The flow and side of an end of `tuple` that is being looked up.
     fn searching(&self, namespace: NamespaceId, tuple: FiveTuple) -> Option<(FlowId, Side)> {
-        let mut candidates = self.flows.find(tuple);
-        candidates.sort_unstable_by_key(|(id, _)| core::cmp::Reverse(*id));
-        candidates.into_iter().find(|(id, side)| {
-            self.flows.get(*id).is_some_and(|flow| {
-                let end = flow.end(*side);
-                end.search == Search::Asked && end.namespace_id() == Some(namespace)
-            })
-        })
+        let searching = self.flows.find(tuple).filter(|(_, side, flow)| {
+            let end = flow.end(*side);
+            end.search == Search::Asked && end.namespace_id() == Some(namespace)
+        });
+        searching.map(|(id, side, _)| (id, side)).max_by_key(|(id, _)| *id)
     }
 
     /// Ends the search for an end with an answer that names no row.
