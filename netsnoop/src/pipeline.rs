@@ -8,11 +8,12 @@
 //! ```
 //! What ends, in this order: sources, reconciler (drained), lookups, sink (flushed).
 
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use netsnoop_core::connection::ConnectionRecord;
@@ -45,6 +46,9 @@ const INTAKE_BATCHES: usize = 4096;
 const RECORDS: usize = 65_536;
 /// Questions waiting for the lookup thread; one covers up to 1,024 sockets.
 const RESCANS: usize = 4096;
+/// Records that follow each other closer than this are written together: under load a wake-up and a write for
+/// each would cost more than the records. The first one after a pause is not delayed.
+const PACE: Duration = Duration::from_millis(5);
 /// How long the end may take before the rest is given up.
 const GRACE: Duration = Duration::from_secs(5);
 /// After this long without a packet or event `watch` says why that may be.
@@ -167,22 +171,20 @@ fn run_sink(
 }
 
 fn write_records(records: &Receiver<Box<ConnectionRecord>>, output: &mut Output) -> anyhow::Result<()> {
-    loop {
-        let record = match records.try_recv() {
-            Ok(record) => record,
-            Err(_) => {
-                // Nothing waits: a reader at the other end should see what there is.
-                if output.flush()? == Flow::Done {
-                    return Ok(());
-                }
-                let Ok(record) = records.recv() else { return Ok(()) };
-                record
+    while let Ok(first) = records.recv() {
+        let taken_at = Instant::now();
+        for record in iter::once(first).chain(records.try_iter()) {
+            if output.handle(&record)? == Flow::Done {
+                return Ok(());
             }
-        };
-        if output.handle(&record)? == Flow::Done {
+        }
+        // Nothing waits: a reader at the other end should see what there is.
+        if output.flush()? == Flow::Done {
             return Ok(());
         }
+        thread::sleep(PACE.saturating_sub(taken_at.elapsed()));
     }
+    Ok(())
 }
 
 /// Waits for a reason to end, then ends in order.

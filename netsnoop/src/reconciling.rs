@@ -19,6 +19,8 @@ use crate::intake::{Frame, FrameBatch, Input};
 
 /// How long the thread sleeps when nothing is due.
 const IDLE: Duration = Duration::from_secs(1);
+/// How late a timer may be. Under load there is one for each connection, and each would wake the thread.
+const TIMER_GRAIN: Duration = Duration::from_millis(5);
 /// Batches taken before time is allowed to pass and outlets are served, so that neither waits for an
 /// intake that never runs empty.
 const BATCHES_AT_ONCE: usize = 64;
@@ -56,7 +58,7 @@ impl Reconciling {
     /// Takes what waits, or waits for something. `false`: there will be no more.
     fn take(&mut self, inputs: &Receiver<Input>) -> bool {
         let due = self.reconciler.poll_timeout();
-        let patience = due.map_or(IDLE, |due| due.since(clock::now()).min(IDLE));
+        let patience = due.map_or(IDLE, |due| due.since(clock::now()).clamp(TIMER_GRAIN, IDLE));
         let first = match inputs.recv_timeout(patience) {
             Ok(input) => input,
             Err(RecvTimeoutError::Timeout) => return true,
@@ -70,11 +72,12 @@ impl Reconciling {
         match input {
             Input::Frames(batch) => self.handle_frames(batch),
             Input::KernelRecords(records) => {
+                let now = clock::now();
                 for record in records {
                     match kernel_record::decode(&record) {
                         Ok(event) => {
                             self.decoded.events_consumed += 1;
-                            self.reconciler.handle(clock::now(), Observation::Kernel(event));
+                            self.reconciler.handle(now, Observation::Kernel(event));
                         }
                         Err(error) => {
                             self.decoded.events_rejected += 1;

@@ -33,6 +33,10 @@ const BLOCK_BYTES: usize = 64 * 1024;
 /// place in the channel for each single frame would cost more than the frames. The first one after a pause
 /// is not delayed, and the kernel has stamped all of them.
 const PACE: Duration = Duration::from_millis(1);
+/// The pace once so many frames come at a time that waking is what costs. The buffer has room for far more.
+const BUSY_PACE: Duration = Duration::from_millis(5);
+/// How many those are.
+const BUSY_FRAMES: usize = 32;
 /// How long a quiet capture takes to notice that it should stop.
 const STOP_PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// How often libpcap is asked for its drops and the wall clock is read anew.
@@ -250,7 +254,8 @@ impl Capture {
                     return Ok(());
                 }
             } else if count < BATCH_FRAMES {
-                self.wait(read_at)?;
+                let pace = if count >= BUSY_FRAMES { BUSY_PACE } else { PACE };
+                self.wait(pace.saturating_sub(read_at.elapsed()))?;
             }
         }
     }
@@ -290,13 +295,13 @@ impl Capture {
         Input::Frames(FrameBatch { link_type: self.link_type, interface: self.index, frames })
     }
 
-    /// Waits for a frame, at most until it is time to look at the stop again, and no less than the pace.
+    /// Waits for a frame, at most until it is time to look at the stop again, and then for as long as `pause`.
     /// libpcap's own timeout may only begin with the first frame (pcap(3PCAP), "packet buffer timeout").
-    fn wait(&self, read_at: Instant) -> Result<(), CaptureError> {
+    fn wait(&self, pause: Duration) -> Result<(), CaptureError> {
         let mut ready = [PollFd::from_borrowed_fd(self.handle.as_fd(), PollFlags::IN)];
         match poll(&mut ready, Some(&STOP_PATIENCE)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {
-                thread::sleep(PACE.saturating_sub(read_at.elapsed()));
+                thread::sleep(pause);
                 Ok(())
             }
             Err(errno) => Err(CaptureError::Wait { interface: self.interface.clone(), source: errno.into() }),

@@ -24,12 +24,15 @@ const BATCH_RECORDS: usize = 512;
 /// Room for a batch of the usual records (160 bytes); a batch of longer ones grows it.
 const BATCH_BYTES: usize = 96 * 1024;
 
-/// A drain that gave this many records is followed by a pause: the kernel wakes us at each record that
-/// finds us idle, and at tens of thousands a second waking would be most of the work.
-const BUSY_RECORDS: usize = 32;
-
-/// How long that pause is. The ring has room for half a second.
+/// After a drain there is a pause: the kernel wakes us at each record that finds us idle, and at tens of
+/// thousands a second waking would be most of the work.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// The pause after a drain of at least [`BUSY_RECORDS`]. The ring has room for half a second.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
+
+/// So many records at once are many.
+const BUSY_RECORDS: usize = 64;
 
 /// How often the kernel's count of lost records is read.
 const LOST_EVERY: Duration = Duration::from_secs(1);
@@ -84,9 +87,7 @@ pub async fn pump(stream: EventStream, intake: Intake, stop: impl Future<Output 
                 if !drained.somebody_listens {
                     break;
                 }
-                if drained.records >= BUSY_RECORDS {
-                    sleep(PAUSE).await;
-                }
+                sleep(if drained.records >= BUSY_RECORDS { BUSY_PAUSE } else { PAUSE }).await;
             }
         }
     }
