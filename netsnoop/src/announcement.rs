@@ -29,8 +29,9 @@ fn render(out: &mut dyn Write, config: &WatchConfig, opened: &Opened) -> io::Res
     let filter = config.filter.as_ref().map(|filter| format!(", {filter}")).unwrap_or_default();
     writeln!(out, "listening on {}{filter}; Ctrl-C ends", config.interfaces.join(", "))?;
     writeln!(out, "owners by {}", names(working(config, opened)))?;
-    for report in opened.ebpf.report().iter().filter(|report| !report.works() && !report.is_not_needed()) {
-        writeln!(out, "  without {}", startup::why_not(report))?;
+    let missing = opened.ebpf.report().iter().filter(|report| !report.works() && !report.is_not_needed());
+    for reason in startup::why_not(missing) {
+        writeln!(out, "  without {reason}")?;
     }
     let sockets: usize = opened.snapshots.iter().map(|snapshot| snapshot.sockets.len()).sum();
     writeln!(

@@ -103,7 +103,7 @@ fn refusal(error: CaptureError) -> Failure {
 
 /// A rung that was named must work; with `--ebpf require` one of them must.
 fn insist(config: &WatchConfig, ebpf: &Ebpf) -> Result<(), Failure> {
-    let missing: Vec<String> = ebpf.report().iter().filter(|report| !report.works()).map(why_not).collect();
+    let missing = why_not(ebpf.report().iter().filter(|report| !report.works()));
     let unmet = if config.explicit_rungs {
         !missing.is_empty()
     } else {
@@ -117,10 +117,17 @@ fn insist(config: &WatchConfig, ebpf: &Ebpf) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One line on why a rung does not work.
-pub fn why_not(report: &RungReport) -> String {
-    let reason = report.failures().next().map_or_else(String::new, |(_, failure)| failure.text.clone());
-    format!("{}: {reason}", report.rung.name())
+/// One line on why rungs do not work, for each reason.
+pub fn why_not<'a>(reports: impl Iterator<Item = &'a RungReport>) -> Vec<String> {
+    let mut by_reason: Vec<(String, Vec<&str>)> = Vec::new();
+    for report in reports {
+        let reason = report.failures().next().map_or_else(String::new, |(_, failure)| failure.text.clone());
+        match by_reason.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, rungs)) => rungs.push(report.rung.name()),
+            None => by_reason.push((reason, vec![report.rung.name()])),
+        }
+    }
+    by_reason.into_iter().map(|(reason, rungs)| format!("{}: {reason}", rungs.join(", "))).collect()
 }
 
 /// What is there already, by the strongest way that works.

@@ -17,7 +17,7 @@ use crate::process::Process;
 use crate::time::Timestamp;
 
 /// A shorter pause is not worth a lookup.
-const SILENCE: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_millis(200);
 
 /// The silence that a flow was taken up again after.
 #[derive(Clone, Copy, Debug)]

@@ -149,7 +149,7 @@ fn a_port_that_another_process_holds_after_a_silence_begins_a_new_flow() {
         let mut world = proc_only();
         world.see(1, at_millis(1));
         world.see(2, found(WEB, vec![row(tuple, TcpState::CLOSE, &[7])]));
-        world.see(900, at_millis(900));
+        world.see(150, at_millis(150));
         assert_eq!(world.sockets_asked(), [(WEB, tuple)], "a short pause asks nothing more");
         world.see(5_000, at_millis(5_000));
         assert_eq!(world.sockets_asked(), [(WEB, tuple)]);
@@ -161,7 +161,7 @@ fn a_port_that_another_process_holds_after_a_silence_begins_a_new_flow() {
         all.extend(expected);
         assert_eq!(owners, all);
         let closes = world.told.iter().filter(|record| record.event == RecordEvent::Close);
-        assert_eq!(closes.map(|close| close.at).collect::<Vec<_>>(), vec![at(900); all.len() - 1]);
+        assert_eq!(closes.map(|close| close.at).collect::<Vec<_>>(), vec![at(150); all.len() - 1]);
     }
 }
 

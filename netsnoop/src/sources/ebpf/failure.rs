@@ -58,7 +58,10 @@ impl Failure {
             EbpfError::BtfError(BtfError::LoadError { io_error, verifier_log }) => {
                 refusal("BPF_BTF_LOAD", io_error, &verifier_log.to_string())
             }
-            EbpfError::MapError(MapError::CreateError { io_error, .. }) => (cause_of(io_error), chain(error)),
+            // Which map was the first to be refused is chance.
+            EbpfError::MapError(MapError::CreateError { io_error, .. }) => {
+                (cause_of(io_error), format!("creating its maps: {io_error}"))
+            }
             EbpfError::MapError(MapError::SyscallError(SyscallError { io_error, .. })) => {
                 (cause_of(io_error), chain(error))
             }
