@@ -49,6 +49,8 @@ const RESCANS: usize = 4096;
 /// Records that follow each other closer than this are written together: under load a wake-up and a write for
 /// each would cost more than the records. The first one after a pause is not delayed.
 const PACE: Duration = Duration::from_millis(5);
+/// Signals this close together are one wish to end: timeout(1) signals its child, and then its whole group.
+const ONE_WISH: Duration = Duration::from_millis(200);
 /// How long the end may take before the rest is given up.
 const GRACE: Duration = Duration::from_secs(5);
 /// After this long without a packet or event `watch` says why that may be.
@@ -201,7 +203,7 @@ async fn supervise(mut running: Running, mut ebpf: Ebpf) -> Result<(), Failure> 
         tokio::spawn(log.pump());
     }
     let outcome = wait_for_end(&mut running).await;
-    tokio::spawn(exit_at_second_signal()?);
+    tokio::spawn(exit_at_second_signal());
 
     running.stop_captures.store(true, Ordering::Relaxed);
     // Detached first, so that what the ring holds is all there will be.
@@ -242,7 +244,7 @@ async fn wait_for_end(running: &mut Running) -> anyhow::Result<()> {
                 if captures_left == 0 {
                     return Err(error).context("no capture is left");
                 }
-                log::warn!("{:#}", anyhow!(error));
+                log::warn!("{:#}; the other captures go on", anyhow!(error));
             }
         }
     }
@@ -259,13 +261,11 @@ async fn second_signal() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn exit_at_second_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    let signals = second_signal();
-    Ok(async move {
-        if signals.await.is_ok() {
-            std::process::exit(1);
-        }
-    })
+async fn exit_at_second_signal() {
+    tokio::time::sleep(ONE_WISH).await;
+    if second_signal().await.is_ok() {
+        std::process::exit(1);
+    }
 }
 
 /// Has the reconciler write the ledger as it stands.

@@ -49,7 +49,7 @@ pub enum CaptureError {
         link_type: String,
     },
     /// The interface went away while capturing.
-    #[error("{interface} disappeared: {message}; captures on other interfaces go on")]
+    #[error("the capture on {interface} has ended: {message}")]
     Disappeared {
         /// The interface.
         interface: String,
