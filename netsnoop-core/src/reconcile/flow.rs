@@ -53,6 +53,8 @@ pub(super) struct End {
     /// Address of the kernel's `struct sock`, 0 if no event told it.
     pub(super) sock_address: u64,
     pub(super) search: Search,
+    /// When the socket tables that told its owner had been read.
+    pub(super) looked_at: Option<Timestamp>,
     pub(super) closed: Option<SocketClose>,
     pub(super) sent_fin: bool,
 }
@@ -68,6 +70,7 @@ impl End {
             cookie: None,
             sock_address: 0,
             search: Search::NotAsked,
+            looked_at: None,
             closed: None,
             sent_fin: false,
         }

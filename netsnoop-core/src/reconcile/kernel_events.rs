@@ -221,12 +221,8 @@ impl Reconciler {
         wanted: &[crate::five_tuple::FiveTuple],
     ) {
         for tuple in wanted {
-            self.settle_search(
-                now,
-                namespace,
-                *tuple,
-                Attribution::namespace(Reason::GoneBeforeLookup, None),
-            );
+            let answer = Attribution::namespace(Reason::GoneBeforeLookup, None);
+            self.settle_search(now, (namespace, *tuple), now, answer);
         }
         self.questions.answered(namespace);
     }

@@ -17,6 +17,7 @@ mod listener_table;
 mod matching;
 mod namespace_table;
 mod packets;
+mod port_reuse;
 mod process_table;
 mod questions;
 mod records;

@@ -75,6 +75,7 @@ impl Reconciler {
             // The sequence number tells connections apart better than the stamps of two sources.
             seen.at = None;
             let (id, client) = self.locate_or_add(now, packet.at, &seen);
+            self.take_back_late_looks(now, id, packet.at);
             let flow = self.flows.get_mut(id)?;
             flow.isn = seen.isn;
             flow.preexisting = false;

@@ -50,7 +50,7 @@ impl Reconciler {
             SnapshotScope::Wanted { missing } => {
                 self.answer_wanted(now, namespace, &snapshot);
                 for (tuple, reason) in missing {
-                    self.missing(now, namespace, *tuple, *reason);
+                    self.missing(now, (namespace, *tuple), snapshot.started, *reason);
                 }
                 self.questions.answered(namespace);
             }
@@ -152,9 +152,13 @@ impl Reconciler {
     fn answer_wanted(&mut self, now: Timestamp, namespace: NamespaceId, snapshot: &SocketSnapshot) {
         let asked = self.questions.outstanding(namespace);
         for tuple in asked {
-            let Some(asked) = self.searching(namespace, tuple) else { continue };
+            let Some(asked) = self.searching(namespace, tuple, snapshot.started) else { continue };
             let best = answering_rows(&tuple, &snapshot.sockets);
             if best.is_empty() {
+                continue;
+            }
+            if self.is_succeeded(asked, snapshot.finished) {
+                self.end_search(now, asked, Attribution::namespace(Reason::GoneBeforeLookup, None));
                 continue;
             }
             let (id, side) =
@@ -171,6 +175,7 @@ impl Reconciler {
             }
             if let Some(flow) = self.flows.get_mut(id) {
                 flow.end_mut(side).search = Search::Done;
+                flow.end_mut(side).looked_at = Some(snapshot.finished);
             }
             self.learn_role_from_listeners(id);
             self.review(now, id);
@@ -189,11 +194,18 @@ impl Reconciler {
         self.attribute(id, side, attribution, None);
     }
 
-    /// The flow and side of an end of `tuple` that is being looked up.
-    fn searching(&self, namespace: NamespaceId, tuple: FiveTuple) -> Option<(FlowId, Side)> {
+    /// The flow and side of an end of `tuple` that is looked up by a question that went out at `asked_at` or
+    /// before.
+    fn searching(
+        &self,
+        namespace: NamespaceId,
+        tuple: FiveTuple,
+        asked_at: Timestamp,
+    ) -> Option<(FlowId, Side)> {
         let searching = self.flows.find(tuple).filter(|(_, side, flow)| {
             let end = flow.end(*side);
-            end.search == Search::Asked && end.namespace_id() == Some(namespace)
+            let is_older = flow.first_seen <= asked_at + STAMP_TOLERANCE;
+            is_older && end.search == Search::Asked && end.namespace_id() == Some(namespace)
         });
         searching.map(|(id, side, _)| (id, side)).max_by_key(|(id, _)| *id)
     }
@@ -202,13 +214,17 @@ impl Reconciler {
     pub(super) fn settle_search(
         &mut self,
         now: Timestamp,
-        namespace: NamespaceId,
-        tuple: FiveTuple,
+        (namespace, tuple): (NamespaceId, FiveTuple),
+        asked_at: Timestamp,
         answer: Attribution,
     ) {
-        let Some(asked) = self.searching(namespace, tuple) else { return };
+        let Some(asked) = self.searching(namespace, tuple, asked_at) else { return };
         let found = Err(answer.reason().unwrap_or(Reason::Lost));
-        let (id, side) = self.judge_after_silence(now, asked, found);
+        let judged = self.judge_after_silence(now, asked, found);
+        self.end_search(now, judged, answer);
+    }
+
+    fn end_search(&mut self, now: Timestamp, (id, side): (FlowId, Side), answer: Attribution) {
         self.attribute(id, side, answer, None);
         if let Some(flow) = self.flows.get_mut(id) {
             flow.end_mut(side).search = Search::Done;
@@ -216,9 +232,15 @@ impl Reconciler {
         self.review(now, id);
     }
 
-    fn missing(&mut self, now: Timestamp, namespace: NamespaceId, tuple: FiveTuple, reason: Reason) {
+    fn missing(
+        &mut self,
+        now: Timestamp,
+        (namespace, tuple): (NamespaceId, FiveTuple),
+        asked_at: Timestamp,
+        reason: Reason,
+    ) {
         let probe_age = self.settings.tcp_probe;
-        if let Some((id, _)) = self.searching(namespace, tuple)
+        if let Some((id, _)) = self.searching(namespace, tuple, asked_at)
             && let Some(flow) = self.flows.get_mut(id)
             && flow.opened
             && reason == Reason::GoneBeforeLookup
@@ -227,7 +249,7 @@ impl Reconciler {
             // It was looked up because nothing was heard of it; its end was missed.
             flow.advance(ConnectionState::Closed, now);
         }
-        self.settle_search(now, namespace, tuple, Attribution::namespace(reason, None));
+        self.settle_search(now, (namespace, tuple), asked_at, Attribution::namespace(reason, None));
     }
 }
 

@@ -53,6 +53,43 @@ fn a_connection_that_is_over_waits_for_no_answer() {
 }
 
 #[test]
+fn an_owner_is_of_the_connection_that_the_port_served_while_the_tables_were_read() {
+    let tuple = tcp("198.18.1.10:40000", "203.0.113.9:443");
+    let answer = |millis| {
+        Observation::Sockets(SocketSnapshot {
+            namespace: WEB,
+            rung: Rung::SockDiag,
+            started: at(millis),
+            finished: at(millis),
+            scope: SnapshotScope::Wanted { missing: vec![] },
+            sockets: vec![row(tuple, TcpState::ESTABLISHED, &[9])],
+        })
+    };
+    let first = || packet(1, UPLINK, tuple, syn(5));
+    let second = || packet(10, UPLINK, tuple, syn(6));
+    let cases = [
+        // Read in time.
+        (vec![first(), answer(5), second(), answer(15)], [Some(9), Some(9)]),
+        // Read too late, and both SYNs are known by then.
+        (vec![first(), second(), answer(15), answer(16)], [None, Some(9)]),
+        // Read too late, and the second SYN is still on its way.
+        (vec![first(), answer(15), second(), answer(16)], [None, Some(9)]),
+        // Read before the second SYN: an answer to the first question alone.
+        (vec![first(), second(), answer(5), answer(15)], [Some(9), Some(9)]),
+    ];
+    for (observations, expected) in cases {
+        let mut world = proc_only();
+        observations.into_iter().for_each(|observation| world.see(20, observation));
+        world.wait_until(400);
+        let owner_in = |id| world.told.iter().rfind(|told| told.id == id).map(|told| pid_of(&told.client));
+        let mut opens = world.opens();
+        opens.sort_by_key(|open| open.start);
+        let owners: Vec<_> = opens.iter().map(|open| owner_in(open.id)).collect();
+        assert_eq!(owners, expected.map(Some));
+    }
+}
+
+#[test]
 fn a_process_younger_than_the_syn_did_not_send_it() {
     let mut world = proc_only();
     world.see(1, packet(1, UPLINK, tcp("198.18.1.10:40000", "203.0.113.9:443"), syn(5)));

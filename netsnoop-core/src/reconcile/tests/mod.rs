@@ -246,7 +246,16 @@ pub(super) fn snapshot(
     scope: SnapshotScope,
     sockets: Vec<SocketRow>,
 ) -> Observation {
-    Observation::Sockets(SocketSnapshot { namespace, rung, started: at(0), finished: at(0), scope, sockets })
+    // After all that the test has told so far.
+    let read_at = at(u64::from(u32::MAX));
+    Observation::Sockets(SocketSnapshot {
+        namespace,
+        rung,
+        started: read_at,
+        finished: read_at,
+        scope,
+        sockets,
+    })
 }
 
 pub(super) fn found(namespace: NamespaceKey, sockets: Vec<SocketRow>) -> Observation {
