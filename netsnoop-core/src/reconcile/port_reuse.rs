@@ -18,15 +18,23 @@ use crate::time::Timestamp;
 const STAMP_TOLERANCE: Duration = Duration::from_millis(1);
 
 impl Reconciler {
-    /// Whether the port served a later connection before a look ended: what was found may be that one's.
-    pub(super) fn is_succeeded(&self, (id, side): (FlowId, Side), looked_until: Timestamp) -> bool {
+    /// Whether a connected socket found by a look that lasted `from` to `until` may be another connection's: this
+    /// one had ended before, or the port served a later one.
+    pub(super) fn may_be_of_another(
+        &self,
+        (id, side): (FlowId, Side),
+        (from, until): (Timestamp, Timestamp),
+    ) -> bool {
         let Some(flow) = self.flows.get(id).filter(|flow| flow.transport == Transport::Tcp) else {
             return false;
         };
+        if flow.ended_at.is_some_and(|ended| ended + STAMP_TOLERANCE < from) {
+            return true;
+        }
         let namespace = flow.end(side).namespace_id();
         self.flows.find(flow.tuple(side)).any(|(other, side, later)| {
             other > id
-                && later.first_seen <= looked_until + STAMP_TOLERANCE
+                && later.first_seen <= until + STAMP_TOLERANCE
                 && later.end(side).namespace_id() == namespace
         })
     }

@@ -157,7 +157,8 @@ impl Reconciler {
             if best.is_empty() {
                 continue;
             }
-            if self.is_succeeded(asked, snapshot.finished) {
+            let connected = best.iter().any(|row| !is_listener(row) && !row.holders.is_empty());
+            if connected && self.may_be_of_another(asked, (snapshot.started, snapshot.finished)) {
                 self.end_search(now, asked, Attribution::namespace(Reason::GoneBeforeLookup, None));
                 continue;
             }

@@ -67,7 +67,10 @@ fn an_owner_is_of_the_connection_that_the_port_served_while_the_tables_were_read
     };
     let first = || packet(1, UPLINK, tuple, syn(5));
     let second = || packet(10, UPLINK, tuple, syn(6));
+    let reset = || packet(3, UPLINK, tuple.mirrored(), segment(TcpFlags::RST, 0, 6));
     let cases = [
+        // Read when the first connection had ended; it is told of before the second SYN could take anything back.
+        (vec![first(), reset(), answer(15), second(), answer(16)], [None, Some(9)]),
         // Read in time.
         (vec![first(), answer(5), second(), answer(15)], [Some(9), Some(9)]),
         // Read too late, and both SYNs are known by then.
