@@ -12,6 +12,7 @@ pub mod counters;
 pub mod doctor;
 pub mod failure;
 pub mod intake;
+pub mod memory;
 pub mod pipeline;
 pub mod privileges;
 pub mod reconciling;

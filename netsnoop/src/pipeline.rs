@@ -28,6 +28,7 @@ use crate::config::WatchConfig;
 use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::intake::{Input, Intake};
+use crate::memory;
 use crate::privileges::{Job, renounce};
 use crate::reconciling::{self, Outlets};
 use crate::sinks::{self, Flow, Output, ledger_text};
@@ -84,6 +85,7 @@ pub fn watch(config: WatchConfig) -> Result<(), Failure> {
     renounce(Job::Starter)?;
     let reconciler = opened.reconciler(&config)?;
     let Opened { captures, ebpf, lookups, iterator, .. } = opened;
+    memory::give_back();
     let running = start((captures, lookups, iterator), reconciler, (output, counters))?;
     // Every thread has started: what is left to this one is the ring.
     renounce(Job::KernelEvents)?;

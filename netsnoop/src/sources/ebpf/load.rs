@@ -30,17 +30,22 @@ impl KernelFacts {
         let bytes = std::fs::read(KERNEL_BTF_PATH).with_context(|| {
             format!("reading {KERNEL_BTF_PATH}, which tells where the kernel keeps the fields of its structs")
         })?;
-        let types = KernelTypes::parse(&bytes).with_context(|| format!("understanding {KERNEL_BTF_PATH}"))?;
-        let offsets = KernelOffsets::FIELDS.map(|field| {
-            types.offset_of(field.structure, field.path).unwrap_or_else(|| {
-                log::debug!("this kernel has no {}.{}", field.structure, field.path);
-                ABSENT
-            })
-        });
+        let offsets = read_offsets(&bytes)?;
         let btf = Btf::parse(&bytes, Endianness::default())
             .with_context(|| format!("finding attach points in {KERNEL_BTF_PATH}"))?;
         Ok(Self { offsets, btf })
     }
+}
+
+/// The types it reads are given back before others are made of the same bytes: each takes several megabytes.
+fn read_offsets(bytes: &[u8]) -> Result<[u32; KernelOffsets::FIELDS.len()]> {
+    let types = KernelTypes::parse(bytes).with_context(|| format!("understanding {KERNEL_BTF_PATH}"))?;
+    Ok(KernelOffsets::FIELDS.map(|field| {
+        types.offset_of(field.structure, field.path).unwrap_or_else(|| {
+            log::debug!("this kernel has no {}.{}", field.structure, field.path);
+            ABSENT
+        })
+    }))
 }
 
 /// How the programs shall behave.
