@@ -1,5 +1,6 @@
 //! What a developer of netsnoop runs. Each subcommand is a file; this one only names them.
 
+mod bench;
 mod build_ebpf;
 mod ci;
 mod fuzz;
@@ -37,6 +38,8 @@ enum Task {
     Layers,
     /// Build the kernel half anew, with rustup's nightly or Debian's compiler
     BuildEbpf(build_ebpf::BuildEbpfArguments),
+    /// Measure what watching costs, beside other tools
+    Bench(bench::BenchArguments),
     /// Run the kernel-hook tests in guest kernels under QEMU
     VmTest(vm::VmArguments),
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Fuzz(arguments) => fuzz::fuzz(&arguments).map(|()| ExitCode::SUCCESS),
         Task::Layers => layers::check().map(|()| ExitCode::SUCCESS),
         Task::BuildEbpf(arguments) => build_ebpf::run(&arguments),
+        Task::Bench(arguments) => bench::bench(&arguments),
         Task::VmTest(arguments) => vm::test(&arguments),
     };
     outcome.unwrap_or_else(|error| match writeln!(io::stderr().lock(), "xtask: {error:#}") {
