@@ -1,7 +1,12 @@
-//! Puts the commit into `netsnoop --version`. Without git, or outside a repository, it says `unknown`.
+//! Puts the commit into `netsnoop --version` (without git, or outside a repository, it says `unknown`), and tells
+//! which kernel object to embed: the committed one, unless NETSNOOP_EBPF_OBJECT names another.
 
+use std::env;
 use std::io::{self, Write};
 use std::process::Command;
+
+const OBJECT_VARIABLE: &str = "NETSNOOP_EBPF_OBJECT";
+const COMMITTED_OBJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../netsnoop-ebpf/netsnoop.bpf.o");
 
 fn main() -> io::Result<()> {
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
@@ -12,7 +17,10 @@ fn main() -> io::Result<()> {
     if let Some(log) = git(&["rev-parse", "--path-format=absolute", "--git-path", "logs/HEAD"]) {
         writeln!(cargo, "cargo::rerun-if-changed={log}")?;
     }
-    Ok(())
+    writeln!(cargo, "cargo::rerun-if-env-changed={OBJECT_VARIABLE}")?;
+    let object = env::var(OBJECT_VARIABLE).unwrap_or_else(|_| COMMITTED_OBJECT.to_owned());
+    writeln!(cargo, "cargo::rerun-if-changed={object}")?;
+    writeln!(cargo, "cargo::rustc-env={OBJECT_VARIABLE}={object}")
 }
 
 /// What git prints; `None` for whatever reason it does not.

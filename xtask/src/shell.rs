@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 
@@ -15,10 +16,21 @@ pub(crate) fn workspace() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
+/// The kernel object that is embedded instead of the committed one, if any.
+static EMBEDDED_OBJECT: OnceLock<PathBuf> = OnceLock::new();
+
+/// Has every later [`cargo`] embed this kernel object; the first one named stays.
+pub(crate) fn embed_object(path: PathBuf) {
+    EMBEDDED_OBJECT.get_or_init(|| path);
+}
+
 /// The cargo that started this, in the workspace.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     cargo.current_dir(workspace());
+    if let Some(object) = EMBEDDED_OBJECT.get() {
+        cargo.env("NETSNOOP_EBPF_OBJECT", object);
+    }
     cargo
 }
 

@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use super::btf::{KERNEL_BTF_PATH, KernelTypes};
 use super::report::{Cause, Failure};
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../netsnoop-ebpf/netsnoop.bpf.o");
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETSNOOP_EBPF_OBJECT"));
 
 /// What the programs need to know of the running kernel.
 #[derive(Debug)]
