@@ -71,7 +71,7 @@ fn fentry() {
 fn sockops() {
     // It hears who listens, but not who stops: alone it does not say who owns a connection nobody accepted.
     let (clients, servers) = (Knows::AllButConnectedUdp, Knows::Datagrams);
-    check(&Promise { rung: "sockops", clients, servers, lacks: lacks_asking_sockops() });
+    check(&Promise { rung: "sockops", clients, servers, lacks: lacks_sockops() });
 }
 
 #[test]
@@ -104,11 +104,7 @@ fn lacks_btf() -> Option<&'static str> {
     (!has).then_some("BTF")
 }
 
-/// The helpers that tell a sockops program its process came with about 6.16 (see ARCHITECTURE.md).
-fn lacks_asking_sockops() -> Option<&'static str> {
-    if kernel_version() < (6, 16) {
-        return Some("sockops programs that may ask for their process (Linux 6.16)");
-    }
+fn lacks_sockops() -> Option<&'static str> {
     if cgroup::root().is_none() { Some("a mounted cgroup v2") } else { lacks_btf() }
 }
 
