@@ -156,7 +156,7 @@ pub struct WatchArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Capture")]
 pub struct CaptureArgs {
-    /// Capture on this interface (repeatable)
+    /// Capture on this interface (repeatable); named, it shows only connections with packets there
     #[arg(short, long, value_name = "IFACE", value_delimiter = ',', default_value = ANY_INTERFACE)]
     #[arg(env = "NETSNOOP_INTERFACE", hide_env = true)]
     pub interface: Vec<String>,

@@ -1,7 +1,7 @@
 //! Opening everything that `watch` needs, while privileges last: captures first, then the kernel half, then
 //! one look at what is there already. What cannot be opened and was insisted on ends the run here.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
@@ -21,11 +21,9 @@ use crate::sources::ebpf::programs::Topic;
 use crate::sources::ebpf::report::{Outcome, RungReport};
 use crate::sources::ebpf::{Ebpf, EbpfSettings};
 use crate::sources::lookup::LookupSettings;
+use crate::sources::proc_fs::shows_initial_pids;
 use crate::sources::{proc_walk, topology};
 
-/// The initial pid namespace's inode (PROC_PID_INIT_INO, since Linux 3.8,
-/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/proc_ns.h#L45>).
-const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 /// Where the kubelet links container logs by names that tell pod, namespace and container.
 const CONTAINER_LOGS: &str = "/var/log/containers";
 
@@ -77,7 +75,8 @@ pub fn open(config: &WatchConfig, counters: &Arc<Counters>) -> Result<Opened, Fa
         iterator: iterator.filter(|_| !reads_tables(config.rungs)),
         topology,
         snapshots,
-        initial_pids: has_initial_pids(&config.proc_root),
+        // Where even that is closed to us, nothing of a kernel event's process could be read either.
+        initial_pids: shows_initial_pids(&config.proc_root).unwrap_or(false),
     })
 }
 
@@ -152,14 +151,6 @@ fn read_sockets(
 /// Whether sockets may be found through netlink or `/proc`.
 const fn reads_tables(rungs: RungSet) -> bool {
     rungs.contains(Rung::SockDiag) || rungs.contains(Rung::Proc)
-}
-
-/// Whether the pids of `proc_root` are those that kernel events tell.
-fn has_initial_pids(proc_root: &Path) -> bool {
-    let inode = |path: PathBuf| rustix::fs::stat(path).map(|stat| stat.st_ino);
-    // That of pid 1 may be denied to us; then our own namespace is the best guess for this /proc.
-    let inode = inode(proc_root.join("1/ns/pid")).or_else(|_| inode(proc_root.join("self/ns/pid")));
-    inode.is_ok_and(|inode| inode == INITIAL_PID_NAMESPACE)
 }
 
 impl Opened {

@@ -14,12 +14,12 @@ use super::{Finding, State};
 use crate::privileges;
 use crate::sources::ebpf::btf::{KERNEL_BTF_PATH, KernelTypes};
 use crate::sources::ebpf::mounts;
+use crate::sources::proc_fs::shows_initial_pids;
 use crate::sources::sock_diag::SockDiag;
 
-/// Inodes of the initial namespaces, which are ABI
+/// Inode of the initial user namespace, which is ABI
 /// (<https://github.com/torvalds/linux/blob/v6.12/include/linux/proc_ns.h#L42-L49>).
 const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
-const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// What was read of this machine.
 pub(super) struct Host {
@@ -83,11 +83,9 @@ impl Host {
         let name = "pid namespace of /proc";
         let lost =
             "processes named by the kernel half are not looked up in /proc: no executable, no container";
-        let inode = |link: &str| fs::metadata(self.proc_root.join(link)).map(|facts| facts.ino());
-        // Process 1 belongs to the namespace that this /proc shows, but may be closed to us.
-        match inode("1/ns/pid").or_else(|_| inode("self/ns/pid")) {
-            Ok(INITIAL_PID_NAMESPACE) => Finding::works(name, "the initial one"),
-            Ok(_) => Finding::fails(name, "not the initial one", lost).with_remedy(
+        match shows_initial_pids(&self.proc_root) {
+            Ok(true) => Finding::works(name, "the initial one"),
+            Ok(false) => Finding::fails(name, "not the initial one", lost).with_remedy(
                 "share the host's pid namespace (hostPID: true, --pid=host) or give --proc-root",
             ),
             Err(error) => {

@@ -7,7 +7,7 @@ pub mod lookup;
 mod namespace_index;
 mod netns;
 mod pod_names;
-mod proc_fs;
+pub(crate) mod proc_fs;
 pub mod proc_walk;
 pub mod process_facts;
 mod rtnetlink;

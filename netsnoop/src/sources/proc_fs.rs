@@ -7,10 +7,12 @@
 //! Left out: what the texts mean, which is `netsnoop_core::proc_text`.
 
 use std::ffi::CStr;
-use std::fs::DirEntry;
+use std::fs::{self, DirEntry};
+use std::io;
 use std::mem::MaybeUninit;
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -22,6 +24,22 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, openat, readlinkat_raw, sta
 use rustix::io::Errno;
 
 use crate::counters::Counters;
+
+/// The initial pid namespace's inode (PROC_PID_INIT_INO, ABI since Linux 3.8,
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/proc_ns.h#L42-L49>).
+const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// Whether the pids of the `/proc` at `root` are those of the initial pid namespace, which kernel programs tell.
+///
+/// # Errors
+///
+/// If there is no process there whose namespace may be read.
+pub(crate) fn shows_initial_pids(root: &Path) -> io::Result<bool> {
+    let inode = |link: &str| fs::metadata(root.join(link)).map(|facts| facts.ino());
+    // Process 1 belongs to the namespace that this /proc shows, but may be closed to us.
+    let inode = inode("1/ns/pid").or_else(|_| inode("self/ns/pid"))?;
+    Ok(inode == INITIAL_PID_NAMESPACE)
+}
 
 /// A `/proc` of some pid namespace, held open.
 #[derive(Debug)]
