@@ -28,6 +28,7 @@ extern crate std;
 pub mod attribution;
 pub mod connection;
 pub mod five_tuple;
+pub mod inventory;
 pub mod kernel_record;
 pub mod ledger;
 pub mod namespace;

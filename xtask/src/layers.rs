@@ -28,7 +28,17 @@ const CORE_DEPENDENCIES: [&str; 4] = ["netsnoop-common", "ahash", "hashbrown", "
 const CORE_LAYERS: [(&str, &[&str], &[&str]); 9] = [
     (
         "vocabulary",
-        &["time", "five_tuple", "namespace", "socket", "process", "attribution", "service", "ledger"],
+        &[
+            "time",
+            "five_tuple",
+            "namespace",
+            "socket",
+            "process",
+            "attribution",
+            "service",
+            "ledger",
+            "inventory",
+        ],
         &[],
     ),
     ("socket choice", &["socket_match"], &["vocabulary"]),

@@ -8,7 +8,10 @@ pub mod fd_link;
 pub mod fib_trie;
 pub mod if_inet6;
 pub mod net_table;
+pub mod netlink_table;
+pub mod packet_table;
 pub mod process;
+pub mod sockstat;
 
 /// The rows of a text, one a line, and a count of the lines that could not be decoded.
 ///
@@ -69,6 +72,14 @@ fn next_line<'a>(rest: &mut &'a [u8]) -> Option<Line<'a>> {
 fn split_once(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     let at = text.iter().position(|byte| *byte == separator)?;
     Some((text.get(..at)?, text.get(at + 1..)?))
+}
+
+/// The text after its first line, if that is a heading which begins with this word.
+fn without_heading<'a>(text: &'a [u8], first_word: &[u8]) -> &'a [u8] {
+    match split_once(text, b'\n') {
+        Some((line, rest)) if words(line).next() == Some(first_word) => rest,
+        _ => text,
+    }
 }
 
 /// The words of a line, without the spaces and tabs between them.

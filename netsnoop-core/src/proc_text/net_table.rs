@@ -40,6 +40,10 @@ pub struct InetRow {
     pub remote: Endpoint,
     /// The state; what is not TCP uses TCP's numbers too.
     pub state: TcpState,
+    /// Bytes not yet acknowledged or sent; 0 of a listening TCP socket.
+    pub send_queue: u32,
+    /// Bytes not yet read; of a listening TCP socket, connections that wait to be accepted.
+    pub receive_queue: u32,
     /// The uid the socket was made by, in the user namespace of whoever read the table.
     pub uid: u32,
     /// The socket inode, `None` where no file refers to the socket.
@@ -48,12 +52,17 @@ pub struct InetRow {
 
 /// The rows of an IP socket table.
 pub fn inet_rows<'a>(text: &'a [u8], order: ByteOrder) -> Rows<'a, impl FnMut(&'a [u8]) -> Option<InetRow>> {
-    Rows::new(without_heading(text, b"sl"), move |line| decode_inet_row(line, order))
+    Rows::new(super::without_heading(text, b"sl"), move |line| decode_inet_row(line, order))
 }
+
+/// Set in the flags of a listening Unix socket (`__SO_ACCEPTCON`, include/uapi/linux/net.h).
+const ACCEPTS_CONNECTIONS: u32 = 1 << 16;
 
 /// A row of the table of Unix sockets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UnixRow<'a> {
+    /// Whether it listens.
+    pub is_listening: bool,
     /// `SOCK_STREAM` (1), `SOCK_DGRAM` (2) or `SOCK_SEQPACKET` (5).
     pub kind: u32,
     /// 1 unconnected, 2 connecting, 3 connected, 4 disconnecting.
@@ -67,14 +76,7 @@ pub struct UnixRow<'a> {
 
 /// The rows of the table of Unix sockets.
 pub fn unix_rows<'a>(text: &'a [u8]) -> Rows<'a, impl FnMut(&'a [u8]) -> Option<UnixRow<'a>>> {
-    Rows::new(without_heading(text, b"Num"), decode_unix_row)
-}
-
-fn without_heading<'a>(text: &'a [u8], first_word: &[u8]) -> &'a [u8] {
-    match super::split_once(text, b'\n') {
-        Some((line, rest)) if words(line).next() == Some(first_word) => rest,
-        _ => text,
-    }
+    Rows::new(super::without_heading(text, b"Num"), decode_unix_row)
 }
 
 fn decode_inet_row(line: &[u8], order: ByteOrder) -> Option<InetRow> {
@@ -82,9 +84,11 @@ fn decode_inet_row(line: &[u8], order: ByteOrder) -> Option<InetRow> {
     let local = decode_endpoint(fields.nth(1)?, order)?;
     let remote = decode_endpoint(fields.next()?, order)?;
     let state = u8::try_from(hexadecimal(fields.next()?)?).ok()?;
-    let uid = u32::try_from(decimal(fields.nth(3)?)?).ok()?;
+    let (send, receive) = super::split_once(fields.next()?, b':')?;
+    let (send_queue, receive_queue) = (hexadecimal(send)?, hexadecimal(receive)?);
+    let uid = u32::try_from(decimal(fields.nth(2)?)?).ok()?;
     let inode = NonZeroU64::new(decimal(fields.nth(1)?)?);
-    Some(InetRow { local, remote, state: TcpState(state), uid, inode })
+    Some(InetRow { local, remote, state: TcpState(state), send_queue, receive_queue, uid, inode })
 }
 
 fn decode_endpoint(field: &[u8], order: ByteOrder) -> Option<Endpoint> {
@@ -108,11 +112,12 @@ fn decode_ipv6(digits: &[u8], order: ByteOrder) -> Option<Ipv6Addr> {
 
 fn decode_unix_row(line: &[u8]) -> Option<UnixRow<'_>> {
     let mut fields = words(line);
-    let kind = hexadecimal(fields.nth(4)?)?;
+    let is_listening = hexadecimal(fields.nth(3)?)? & ACCEPTS_CONNECTIONS != 0;
+    let kind = hexadecimal(fields.next()?)?;
     let state = hexadecimal(fields.next()?)?;
     let inode_field = fields.next()?;
     let inode = NonZeroU64::new(decimal(inode_field)?);
-    Some(UnixRow { kind, state, inode, path: path_of(line) })
+    Some(UnixRow { is_listening, kind, state, inode, path: path_of(line) })
 }
 
 /// What follows the seventh column and one space: the path may hold spaces, so words do not do.
@@ -228,14 +233,16 @@ Num       RefCount Protocol Flags    Type St Inode Path
         let mut rows = unix_rows(UNIX.as_bytes());
         let found: Vec<_> = rows
             .by_ref()
-            .map(|row| (row.kind, row.state, row.inode.map_or(0, NonZeroU64::get), row.path))
+            .map(|row| {
+                (row.is_listening, row.kind, row.state, row.inode.map_or(0, NonZeroU64::get), row.path)
+            })
             .collect();
         assert_eq!(
             found,
             [
-                (1, 3, 1057, None),
-                (5, 1, 1056, Some(&b"/run/a b.sock"[..])),
-                (2, 1, 99999, Some(&b"@abstract@name"[..])),
+                (false, 1, 3, 1057, None),
+                (true, 5, 1, 1056, Some(&b"/run/a b.sock"[..])),
+                (false, 2, 1, 99999, Some(&b"@abstract@name"[..])),
             ]
         );
         assert_eq!(rows.rejected(), 0);
@@ -264,17 +271,20 @@ Num       RefCount Protocol Flags    Type St Inode Path
 
         #[test]
         fn a_printed_row_reads_back(
-            address in any::<u32>(), port in any::<u16>(), uid in any::<u32>(), inode in any::<u32>(), state in any::<u8>()
+            (address, port) in any::<(u32, u16)>(), uid in any::<u32>(), inode in any::<u32>(), state in any::<u8>(),
+            (sent, received) in any::<(u32, u32)>()
         ) {
             let word = u32::from_le_bytes(address.to_be_bytes());
             let line = format!(
-                "{:4}: {word:08X}:{port:04X} 00000000:0000 {state:02X} 00000000:00000000 00:00000000 00000000 {uid:5} {:8} {inode} 1 0\n", 1, 0
+                "{:4}: {word:08X}:{port:04X} 00000000:0000 {state:02X} {sent:08X}:{received:08X} 00:00000000 00000000 {uid:5} {:8} {inode} 1 0\n", 1, 0
             );
             let rows: Vec<_> = inet_rows(line.as_bytes(), ByteOrder::Little).collect();
             prop_assert_eq!(rows, [InetRow {
                 local: Endpoint::new(IpAddr::V4(Ipv4Addr::from(address)), port),
                 remote: Endpoint::UNSPECIFIED_V4,
                 state: TcpState(state),
+                send_queue: sent,
+                receive_queue: received,
                 uid,
                 inode: NonZeroU64::new(u64::from(inode)),
             }]);

@@ -61,10 +61,13 @@ impl<'a> Holders<'a> {
         let process = self.proc_root.process(pid)?;
         let (before, place) = (self.links.len(), self.processes.len());
         let links = &mut self.links;
-        process.for_each_socket(&mut self.scratch, |inode| {
-            if wanted.is_none_or(|wanted| wanted.contains(&inode)) {
-                links.push((inode, place));
-            }
+        process.for_each_descriptor(&mut self.scratch, |descriptor| {
+            let socket = descriptor.socket;
+            links.extend(
+                socket
+                    .filter(|inode| wanted.is_none_or(|wanted| wanted.contains(inode)))
+                    .map(|inode| (inode, place)),
+            );
         })?;
         if self.links.len() == before {
             return Ok(());

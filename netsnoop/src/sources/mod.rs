@@ -3,6 +3,7 @@
 pub mod capture;
 pub mod ebpf;
 mod holders;
+pub mod inventory;
 pub mod lookup;
 mod namespace_index;
 mod netns;

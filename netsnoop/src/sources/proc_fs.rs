@@ -20,7 +20,7 @@ use netsnoop_core::proc_text::fd_link::decode_socket_link;
 use netsnoop_core::proc_text::process::{decode_real_uid, decode_stat};
 use netsnoop_core::process::{Process, ProcessId};
 use rustix::buffer::spare_capacity;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, openat, readlinkat_raw, statat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, getxattr, openat, readlinkat_raw, stat, statat};
 use rustix::io::Errno;
 
 use crate::counters::Counters;
@@ -55,6 +55,15 @@ pub(super) struct PidEntry {
     pub(super) pid: u32,
     /// The inode of its directory: made anew for every process, so a reused pid has another.
     pub(super) dir_inode: u64,
+}
+
+/// An open file of a process.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Descriptor {
+    /// Its number.
+    pub(super) number: u32,
+    /// The inode of the socket it refers to; `None` if it is no socket.
+    pub(super) socket: Option<NonZeroU64>,
 }
 
 /// Space for directory listings and texts, kept between reads.
@@ -125,6 +134,30 @@ impl ProcRoot {
         Ok(ProcessDir { dir: openat(&self.dir, pid.to_string(), flags, Mode::empty())?, pid })
     }
 
+    /// What kind of socket a descriptor refers to, by the name the kernel has for it, and the uid that made it.
+    /// `inode` says which socket is meant; another one gives `ENOENT`.
+    ///
+    /// The name is an extended attribute of every socket since Linux 2.6.39 (`sockfs_xattr_get` in
+    /// <https://github.com/torvalds/linux/blob/v6.12/net/socket.c>).
+    pub(super) fn socket_behind(
+        &self,
+        pid: u32,
+        fd: u32,
+        inode: NonZeroU64,
+    ) -> Result<(Vec<u8>, u32), Errno> {
+        let path = self.path.join(format!("{pid}/fd/{fd}"));
+        let mut name = Vec::with_capacity(64);
+        getxattr(&path, c"system.sockprotoname", spare_capacity(&mut name))?;
+        // Asked last: if it is the socket that is meant now, it was before.
+        let stat = stat(&path)?;
+        if stat.st_ino != inode.get() {
+            return Err(Errno::NOENT);
+        }
+        let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+        name.truncate(length);
+        Ok((name, stat.st_uid))
+    }
+
     /// Reads a file below it whole.
     pub(super) fn read(&self, name: &str, text: &mut Vec<u8>) -> Result<(), Errno> {
         read_file_at(&self.dir, name, text)
@@ -176,15 +209,15 @@ impl ProcessDir {
         }))
     }
 
-    /// Calls `each` with the inode of every socket it holds, once a descriptor.
-    pub(super) fn for_each_socket(
+    /// Calls `each` with every file it holds.
+    pub(super) fn for_each_descriptor(
         &self,
         scratch: &mut Scratch,
-        mut each: impl FnMut(NonZeroU64),
+        mut each: impl FnMut(Descriptor),
     ) -> Result<(), Errno> {
-        match for_each_socket_in(&self.dir, "fd", &mut scratch.entries, &mut each) {
+        match for_each_descriptor_in(&self.dir, "fd", &mut scratch.entries, &mut each) {
             // A leader that has ended has no files any more, but its threads may live on and have them.
-            Err(Errno::NOENT) => self.for_each_socket_of_threads(scratch, each),
+            Err(Errno::NOENT) => self.for_each_descriptor_of_threads(scratch, each),
             result => result.map_err(|error| self.why(error)),
         }
     }
@@ -193,10 +226,10 @@ impl ProcessDir {
         why_refused(&self.dir, "stat", error)
     }
 
-    fn for_each_socket_of_threads(
+    fn for_each_descriptor_of_threads(
         &self,
         scratch: &mut Scratch,
-        mut each: impl FnMut(NonZeroU64),
+        mut each: impl FnMut(Descriptor),
     ) -> Result<(), Errno> {
         let tasks =
             openat(&self.dir, c"task", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
@@ -205,7 +238,7 @@ impl ProcessDir {
         while let Some(entry) = listing.next() {
             let Some(thread) = number(entry?.file_name()) else { continue };
             let files = format!("task/{thread}/fd");
-            match for_each_socket_in(&self.dir, &files, &mut scratch.entries, &mut each) {
+            match for_each_descriptor_in(&self.dir, &files, &mut scratch.entries, &mut each) {
                 Err(Errno::NOENT | Errno::SRCH) => {}
                 result => return result,
             }
@@ -227,26 +260,24 @@ fn why_refused(dir: &OwnedFd, name: &str, error: Errno) -> Errno {
     }
 }
 
-fn for_each_socket_in(
+fn for_each_descriptor_in(
     process: &OwnedFd,
     files: &str,
     entries: &mut Vec<u8>,
-    each: &mut impl FnMut(NonZeroU64),
+    each: &mut impl FnMut(Descriptor),
 ) -> Result<(), Errno> {
     let dir = openat(process, files, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut listing = RawDir::new(dir.as_fd(), entries.spare_capacity_mut());
     while let Some(entry) = listing.next() {
         let entry = entry?;
+        // `.` and `..` are no descriptors.
+        let Some(number) = number(entry.file_name()) else { continue };
         // Longer than any socket's link; a longer path is cut and is no socket's either way.
         let mut target = [MaybeUninit::<u8>::uninit(); 40];
         match readlinkat_raw(&dir, entry.file_name(), &mut target) {
-            Ok((target, _)) => {
-                if let Some(inode) = decode_socket_link(target) {
-                    each(inode);
-                }
-            }
-            // `.` and `..` are no links; a descriptor closed meanwhile is nobody's loss.
-            Err(Errno::INVAL | Errno::NOENT) => {}
+            Ok((target, _)) => each(Descriptor { number, socket: decode_socket_link(target) }),
+            // A descriptor closed meanwhile is nobody's loss.
+            Err(Errno::NOENT) => {}
             Err(error) => return Err(error),
         }
     }

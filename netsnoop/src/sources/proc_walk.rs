@@ -24,7 +24,8 @@ use crate::clock;
 use crate::counters::Counters;
 
 /// The byte order tables are printed in here.
-const HOST_ORDER: ByteOrder = if cfg!(target_endian = "little") { ByteOrder::Little } else { ByteOrder::Big };
+pub(super) const HOST_ORDER: ByteOrder =
+    if cfg!(target_endian = "little") { ByteOrder::Little } else { ByteOrder::Big };
 
 /// The tables of sockets that connections are told of.
 const TABLES: [(&str, Transport); 6] = [

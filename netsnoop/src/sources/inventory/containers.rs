@@ -1,0 +1,64 @@
+//! Which container each process runs in, asked once for all that share their cgroups.
+//!
+//! Left out: names of containers outside Kubernetes, and processes that have ended meanwhile.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use netsnoop_core::inventory::ListedProcess;
+use netsnoop_core::proc_text::cgroup::decode_cgroup_file;
+use netsnoop_core::process::Container;
+use rustix::io::Errno;
+
+use super::draft::Draft;
+use crate::clock;
+use crate::counters::Counters;
+use crate::sources::pod_names::PodNames;
+use crate::sources::proc_fs::{ProcRoot, count_unreadable};
+
+/// Containers by what tells them.
+#[derive(Debug)]
+pub(super) struct Containers {
+    pods: PodNames,
+    /// By the text of `/proc/<pid>/cgroup`.
+    by_text: HashMap<Vec<u8>, Option<Arc<Container>>>,
+    text: Vec<u8>,
+}
+
+impl Containers {
+    /// Knows none yet; `container_logs` is where the kubelet keeps its links.
+    pub(super) fn new(container_logs: &Path) -> Self {
+        Self { pods: PodNames::new(container_logs), by_text: HashMap::new(), text: Vec::new() }
+    }
+
+    /// Tells every process its container.
+    pub(super) fn complete(&mut self, draft: &mut Draft, proc_root: &ProcRoot, counters: &Counters) {
+        for listed in &mut draft.processes {
+            match self.read(listed, proc_root, counters) {
+                Ok(container) => listed.container = container,
+                Err(error) => {
+                    count_unreadable(counters, error);
+                }
+            }
+        }
+    }
+
+    fn read(
+        &mut self,
+        listed: &ListedProcess,
+        proc_root: &ProcRoot,
+        counters: &Counters,
+    ) -> Result<Option<Arc<Container>>, Errno> {
+        proc_root.read(&format!("{}/cgroup", listed.process.id.pid), &mut self.text)?;
+        if let Some(known) = self.by_text.get(&self.text) {
+            return Ok(known.clone());
+        }
+        let container = decode_cgroup_file(&self.text).map(|mut container| {
+            self.pods.complete(&mut container, clock::now(), counters);
+            Arc::new(container)
+        });
+        self.by_text.insert(self.text.clone(), container.clone());
+        Ok(container)
+    }
+}

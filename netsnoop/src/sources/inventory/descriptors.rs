@@ -1,0 +1,150 @@
+//! Which processes hold which sockets, from the fd links of all processes, and the join with the rows of tables.
+//!
+//! Left out: files in flight (man 7 unix, SCM_RIGHTS) and io_uring's fixed files, which no directory shows, and threads
+//! with a table of files of their own.
+
+use std::num::NonZeroU64;
+use std::thread;
+
+use netsnoop_core::inventory::{
+    Addresses, Holder, ListedProcess, ListedSocket, Protocol, ProtocolSet, UnseenReason, UnseenThing,
+};
+use netsnoop_core::process::Process;
+use netsnoop_core::socket::TcpState;
+use rustix::io::Errno;
+
+use super::draft::{Draft, reason_of};
+use super::mark_unheld;
+use crate::sources::proc_fs::{ProcRoot, ProcessDir, Scratch};
+
+/// More threads than this gain nothing: the kernel's locks on `/proc` are shared.
+const THREADS_MAX: usize = 4;
+/// A thread is worth its start from this many processes on.
+const PROCESSES_PER_THREAD: usize = 64;
+
+/// One descriptor that refers to a socket.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Link {
+    inode: NonZeroU64,
+    holder: Holder,
+}
+
+/// What processes hold.
+#[derive(Debug)]
+pub(super) struct Descriptors<'a> {
+    proc_root: &'a ProcRoot,
+    /// By inode.
+    links: Vec<Link>,
+}
+
+/// A process and its links; the holders' places are not set yet.
+struct Found {
+    process: Process,
+    namespace: Option<u32>,
+    links: Vec<(NonZeroU64, u32)>,
+}
+
+impl<'a> Descriptors<'a> {
+    /// Looks at every process, and adds those with an open file to `draft`.
+    pub(super) fn read(proc_root: &'a ProcRoot, draft: &mut Draft) -> Result<Self, Errno> {
+        let mut pids = Vec::new();
+        proc_root.for_each_pid(|entry| pids.push(entry.pid))?;
+        if !proc_root.is_whole() {
+            draft.miss(UnseenThing::Processes, UnseenReason::Hidden, 1);
+        }
+        let threads = thread::available_parallelism().map_or(1, |count| count.get().min(THREADS_MAX));
+        let share = pids.len().div_ceil(threads).max(PROCESSES_PER_THREAD);
+        let mut links = Vec::new();
+        let looked: Vec<Vec<Result<Option<Found>, Errno>>> = thread::scope(|scope| {
+            let look = |pids| look_at_all(proc_root, pids);
+            let running: Vec<_> = pids.chunks(share).map(|pids| scope.spawn(move || look(pids))).collect();
+            let ended = running.into_iter().map(thread::ScopedJoinHandle::join);
+            ended.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        });
+        for found in looked.into_iter().flatten() {
+            match found {
+                Ok(Some(found)) => add(found, draft, &mut links),
+                Ok(None) => {}
+                Err(error) => draft.miss(UnseenThing::Processes, reason_of(error), 1),
+            }
+        }
+        links.sort_unstable();
+        Ok(Self { proc_root, links })
+    }
+
+    /// Writes the holders into the rows, and adds rows for held sockets that no table showed.
+    pub(super) fn join(self, draft: &mut Draft, wanted: ProtocolSet) {
+        let mut met = vec![false; self.links.len()];
+        for socket in &mut draft.sockets {
+            let Some(inode) = socket.inode else { continue };
+            let first = self.links.partition_point(|link| link.inode < inode);
+            let links = self.links.iter().zip(&mut met).skip(first);
+            for (link, met) in links.take_while(|(link, _)| link.inode == inode) {
+                socket.holders.push(link.holder);
+                *met = true;
+            }
+        }
+        self.add_unmet(draft, met, wanted);
+        mark_unheld(draft);
+    }
+
+    /// Sockets that are bound to nothing are in no table, nor are those of families without one, nor those that were
+    /// made after it was read. What they are can be asked of a descriptor.
+    fn add_unmet(&self, draft: &mut Draft, met: Vec<bool>, wanted: ProtocolSet) {
+        let mut unmet = self.links.iter().zip(met).filter(|(_, met)| !met).map(|(link, _)| *link).peekable();
+        while let Some(link) = unmet.next() {
+            let mut holders = vec![link.holder];
+            while let Some(next) = unmet.next_if(|next| next.inode == link.inode) {
+                holders.push(next.holder);
+            }
+            let pid = draft.processes.get(link.holder.process as usize).map(|listed| listed.process.id.pid);
+            let Some(pid) = pid else { continue };
+            match self.proc_root.socket_behind(pid, link.holder.fd, link.inode) {
+                Ok((name, uid)) => {
+                    let protocol = Protocol::of_kernel_name(&name);
+                    if wanted.contains(protocol.group()) {
+                        let socket = ListedSocket::new(protocol, TcpState(0), Addresses::Unknown);
+                        let inode = Some(link.inode);
+                        draft.sockets.push(ListedSocket { inode, uid: Some(uid), holders, ..socket });
+                    }
+                }
+                Err(error) => draft.miss(UnseenThing::Sockets, reason_of(error), 1),
+            }
+        }
+    }
+}
+
+fn add(found: Found, draft: &mut Draft, links: &mut Vec<Link>) {
+    // Pids are 22 bits wide.
+    let process = u32::try_from(draft.processes.len()).unwrap_or(u32::MAX);
+    let namespace = found.namespace.and_then(|inode| draft.place_of(inode));
+    draft.processes.push(ListedProcess { process: found.process, namespace, container: None });
+    let own = found.links.into_iter();
+    links.extend(own.map(|(inode, fd)| Link { inode, holder: Holder { process, fd } }));
+}
+
+fn look_at_all(proc_root: &ProcRoot, pids: &[u32]) -> Vec<Result<Option<Found>, Errno>> {
+    let mut scratch = Scratch::new();
+    pids.iter().map(|pid| look_at(&proc_root.process(*pid)?, &mut scratch)).collect()
+}
+
+/// `None` if it has no open file: kernel threads, and what has just ended.
+fn look_at(dir: &ProcessDir, scratch: &mut Scratch) -> Result<Option<Found>, Errno> {
+    let mut files = 0_usize;
+    let mut links = Vec::new();
+    dir.for_each_descriptor(scratch, |descriptor| {
+        files += 1;
+        links.extend(descriptor.socket.map(|inode| (inode, descriptor.number)));
+    })?;
+    if files == 0 {
+        return Ok(None);
+    }
+    // What cannot be understood was written while the process changed.
+    let process = dir.identity(&mut scratch.text)?.ok_or(Errno::BADMSG)?;
+    let namespace = match dir.namespace_inode() {
+        Ok(inode) => Some(inode),
+        Err(Errno::ACCESS | Errno::PERM) => None,
+        Err(error) => return Err(error),
+    };
+    Ok(Some(Found { process, namespace, links }))
+}
