@@ -83,6 +83,28 @@ impl RungSet {
     }
 }
 
+/// Which of the reconcilers that see the same traffic side by side.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Way {
+    /// The one that was asked for, mostly the only one. Kernel programs report to it.
+    Main,
+    /// The one beside it that is compared with it: packets, sock_diag and `/proc`, no kernel program.
+    Tables,
+}
+
+impl Way {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Main, Self::Tables];
+
+    /// The name where both are shown.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Main => "ebpf",
+            Self::Tables => "proc",
+        }
+    }
+}
+
 /// Why an owner is believed, weakest first, so that `>` means stronger.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Evidence {

@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use anyhow::Context;
 use netsnoop_core::attribution::{Rung, RungSet};
 
-use crate::config::WatchConfig;
+use crate::config::SourceConfig;
 use crate::counters::Counters;
 use crate::sinks::ledger_text::counted;
-use crate::startup::{self, Opened};
+use crate::startup::{self, Opened, OpenedWay};
 
 /// Writes to stderr. A reader that went away is no failure.
 pub fn say(text: &[u8]) -> anyhow::Result<()> {
@@ -19,13 +19,13 @@ pub fn say(text: &[u8]) -> anyhow::Result<()> {
 }
 
 /// Says what is listened on, which ways of knowing work, and how much is known already.
-pub fn write(config: &WatchConfig, opened: &Opened) -> anyhow::Result<()> {
+pub fn write(config: &SourceConfig, opened: &Opened) -> anyhow::Result<()> {
     let mut text = Vec::new();
     render(&mut text, config, opened).context("rendering the first lines")?;
     say(&text)
 }
 
-fn render(out: &mut dyn Write, config: &WatchConfig, opened: &Opened) -> io::Result<()> {
+fn render(out: &mut dyn Write, config: &SourceConfig, opened: &Opened) -> io::Result<()> {
     let filter = config.filter.as_ref().map(|filter| format!(", {filter}")).unwrap_or_default();
     writeln!(out, "listening on {}{filter}; Ctrl-C ends", config.interfaces.join(", "))?;
     writeln!(out, "owners by {}", names(working(config, opened)))?;
@@ -33,7 +33,7 @@ fn render(out: &mut dyn Write, config: &WatchConfig, opened: &Opened) -> io::Res
     for reason in startup::why_not(missing) {
         writeln!(out, "  without {reason}")?;
     }
-    let sockets: usize = opened.snapshots.iter().map(|snapshot| snapshot.sockets.len()).sum();
+    let sockets: usize = opened.ways.iter().map(OpenedWay::sockets).max().unwrap_or(0);
     writeln!(
         out,
         "{} and {} known",
@@ -51,7 +51,7 @@ fn render(out: &mut dyn Write, config: &WatchConfig, opened: &Opened) -> io::Res
     Ok(())
 }
 
-fn working(config: &WatchConfig, opened: &Opened) -> RungSet {
+fn working(config: &SourceConfig, opened: &Opened) -> RungSet {
     let mut working = opened.ebpf.active();
     for rung in [Rung::SockDiag, Rung::Proc].into_iter().filter(|rung| config.rungs.contains(*rung)) {
         working.insert(rung);

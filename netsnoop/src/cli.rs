@@ -144,6 +144,10 @@ pub struct WatchArgs {
     /// Which connections are shown.
     #[command(flatten)]
     pub select: SelectArgs,
+    /// End after this many connections
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(env = "NETSNOOP_COUNT", hide_env = true, help_heading = "Connections")]
+    pub count: Option<u64>,
     /// How they are shown.
     #[command(flatten)]
     pub print: PrintArgs,
@@ -232,10 +236,6 @@ pub struct SelectArgs {
     #[arg(long, value_name = "NAME=WHERE", value_delimiter = ',', value_parser = values::service_rule)]
     #[arg(env = "NETSNOOP_DEFINE", hide_env = true)]
     pub define: Vec<ServiceRule>,
-    /// End after this many connections
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    #[arg(env = "NETSNOOP_COUNT", hide_env = true)]
-    pub count: Option<u64>,
 }
 
 /// Options of the output.

@@ -23,9 +23,9 @@ use crate::sources::capture::ANY_INTERFACE;
 /// What libpcap takes for "all of a packet" (MAXIMUM_SNAPLEN of tcpdump).
 const WHOLE_PACKET: u32 = 262_144;
 
-/// What `netsnoop watch` is to do.
+/// What is opened: where to capture, and which ways of knowing may be used.
 #[derive(Clone, Debug)]
-pub struct WatchConfig {
+pub struct SourceConfig {
     /// Where to capture; `any` is all of the own namespace. Each once.
     pub interfaces: Vec<String>,
     /// Bytes to take of each packet, at least 1.
@@ -40,6 +40,8 @@ pub struct WatchConfig {
     pub filter: Option<String>,
     /// The rungs that may be used.
     pub rungs: RungSet,
+    /// The rungs of the way that runs beside for comparison, if one does. None is a kernel program.
+    pub compared_with: Option<RungSet>,
     /// Whether the rungs were named one by one: those that fail are then a failure of the run.
     pub explicit_rungs: bool,
     /// Whether to fail if no kernel program works.
@@ -48,16 +50,23 @@ pub struct WatchConfig {
     pub settle: Duration,
     /// The named services.
     pub services: Services,
+    /// The node's proc file system.
+    pub proc_root: PathBuf,
+    /// 0 warnings, 1 what is going on, 2 and more the kernel programs' own words too.
+    pub verbosity: u8,
+}
+
+/// What `netsnoop watch` is to do.
+#[derive(Clone, Debug)]
+pub struct WatchConfig {
+    /// What is opened.
+    pub sources: SourceConfig,
     /// Which connections are shown.
     pub owners: OwnerSelectors,
     /// How many connections are shown before the end.
     pub count: Option<u64>,
     /// How they are shown.
     pub output: OutputConfig,
-    /// The node's proc file system.
-    pub proc_root: PathBuf,
-    /// 0 warnings, 1 what is going on, 2 and more the kernel programs' own words too.
-    pub verbosity: u8,
 }
 
 /// Which connections are shown; an empty list asks for nothing.
@@ -123,16 +132,31 @@ impl RecordEvents {
 }
 
 impl WatchConfig {
+    /// Decides. What contradicts itself is a usage failure.
+    pub fn decide(args: WatchArgs, global: &GlobalArgs) -> Result<Self, Failure> {
+        let WatchArgs { capture, knowing, select, count, print, expression } = args;
+        let (services, owners) = selection(select).map_err(Failure::usage)?;
+        let sources = SourceConfig::decide((capture, knowing, expression), services, global);
+        Ok(Self {
+            sources: sources.map_err(Failure::usage)?,
+            owners,
+            count,
+            output: output(&print, global.color),
+        })
+    }
+}
+
+impl SourceConfig {
     /// Whether single interfaces were asked for rather than all.
     pub fn names_interfaces(&self) -> bool {
         self.interfaces != [ANY_INTERFACE]
     }
 
-    /// Decides. What contradicts itself is a usage failure.
-    pub fn decide(args: WatchArgs, global: &GlobalArgs) -> Result<Self, Failure> {
-        let WatchArgs { capture, knowing, select, print, expression } = args;
-        let rungs = allowed_rungs(&knowing).map_err(Failure::usage)?;
-        let (services, owners, count) = selection(select).map_err(Failure::usage)?;
+    fn decide(
+        (capture, knowing, expression): (CaptureArgs, KnowingArgs, Vec<String>),
+        services: Services,
+        global: &GlobalArgs,
+    ) -> anyhow::Result<Self> {
         let filter = expression.join(" ");
         let filter = filter.trim();
         Ok(Self {
@@ -146,14 +170,12 @@ impl WatchConfig {
             direction: direction(capture.direction),
             interfaces: interfaces(capture),
             filter: (!filter.is_empty()).then(|| filter.to_owned()),
-            rungs,
+            rungs: allowed_rungs(&knowing)?,
+            compared_with: None,
             explicit_rungs: !knowing.rung.is_empty(),
             ebpf_required: knowing.ebpf == EbpfUse::Require,
             settle: knowing.settle,
             services,
-            owners,
-            count,
-            output: output(&print, global.color),
             proc_root: global.proc_root.clone(),
             verbosity: global.verbose,
         })
@@ -204,7 +226,7 @@ fn allowed_rungs(knowing: &KnowingArgs) -> anyhow::Result<RungSet> {
     Ok(rungs)
 }
 
-fn selection(select: SelectArgs) -> anyhow::Result<(Services, OwnerSelectors, Option<u64>)> {
+fn selection(select: SelectArgs) -> anyhow::Result<(Services, OwnerSelectors)> {
     let services = Services::new(select.define);
     if let Some(unknown) = select.service.iter().find(|name| !services.knows(name)) {
         return Err(anyhow!(
@@ -222,7 +244,7 @@ fn selection(select: SelectArgs) -> anyhow::Result<(Services, OwnerSelectors, Op
         pods: select.pod,
         services: select.service,
     };
-    Ok((services, owners, select.count))
+    Ok((services, owners))
 }
 
 fn output(print: &PrintArgs, color: ColorChoice) -> OutputConfig {
@@ -272,15 +294,18 @@ mod tests {
     #[test]
     fn nothing_asked_for_is_everything_live() {
         let config = decide("").unwrap();
-        assert_eq!(config.interfaces, ["any"]);
-        assert_eq!((config.snapshot_length, config.buffer_bytes), (256, 8 << 20));
-        assert_eq!((config.promiscuous, config.direction), (false, Direction::Unknown));
-        assert_eq!(config.filter, None);
-        assert_eq!((config.rungs, config.explicit_rungs, config.ebpf_required), (RungSet::ALL, false, false));
-        assert_eq!(config.settle, Duration::from_millis(100));
+        assert_eq!(config.sources.interfaces, ["any"]);
+        assert_eq!((config.sources.snapshot_length, config.sources.buffer_bytes), (256, 8 << 20));
+        assert_eq!((config.sources.promiscuous, config.sources.direction), (false, Direction::Unknown));
+        assert_eq!(config.sources.filter, None);
+        assert_eq!(
+            (config.sources.rungs, config.sources.explicit_rungs, config.sources.ebpf_required),
+            (RungSet::ALL, false, false)
+        );
+        assert_eq!(config.sources.settle, Duration::from_millis(100));
         assert_eq!(config.owners, OwnerSelectors::default());
         assert_eq!(config.output.events, RecordEvents::new(&[RecordEvent::Open]));
-        assert_eq!(config.proc_root, PathBuf::from("/proc"));
+        assert_eq!(config.sources.proc_root, PathBuf::from("/proc"));
     }
 
     #[test]
@@ -289,20 +314,20 @@ mod tests {
             "-i eth0 -i lo,eth0 -s 0 -B 1024 -p -Q in -n -l -c 3 tcp port 443 and not host 198.18.0.1 -v",
         );
         let config = config.unwrap();
-        assert_eq!(config.interfaces, ["eth0", "lo"]);
-        assert_eq!((config.snapshot_length, config.buffer_bytes), (WHOLE_PACKET, 1 << 20));
-        assert_eq!(config.filter.as_deref(), Some("tcp port 443 and not host 198.18.0.1"));
-        assert_eq!((config.count, config.verbosity), (Some(3), 1));
+        assert_eq!(config.sources.interfaces, ["eth0", "lo"]);
+        assert_eq!((config.sources.snapshot_length, config.sources.buffer_bytes), (WHOLE_PACKET, 1 << 20));
+        assert_eq!(config.sources.filter.as_deref(), Some("tcp port 443 and not host 198.18.0.1"));
+        assert_eq!((config.count, config.sources.verbosity), (Some(3), 1));
         assert!(config.output.numeric && config.output.line_buffered);
-        assert_eq!(decide("-- -1 < tcp[0]").unwrap().filter.as_deref(), Some("-1 < tcp[0]"));
+        assert_eq!(decide("-- -1 < tcp[0]").unwrap().sources.filter.as_deref(), Some("-1 < tcp[0]"));
     }
 
     #[test]
     fn rungs_are_those_named_and_allowed() {
         let check = |line: &str, expected: &[Rung], explicit| {
             let config = decide(line).unwrap();
-            assert_eq!(config.rungs.iter().collect::<Vec<_>>(), expected, "{line}");
-            assert_eq!(config.explicit_rungs, explicit, "{line}");
+            assert_eq!(config.sources.rungs.iter().collect::<Vec<_>>(), expected, "{line}");
+            assert_eq!(config.sources.explicit_rungs, explicit, "{line}");
         };
         check("--ebpf off", &[Rung::SockDiag, Rung::Proc], false);
         check("--rung proc --rung sockops", &[Rung::Sockops, Rung::Proc], true);

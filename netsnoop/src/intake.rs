@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 use bytes::Bytes;
+use netsnoop_core::attribution::Way;
 use netsnoop_core::ledger::Ledger;
 use netsnoop_core::observation::Observation;
 use netsnoop_core::packet::{Direction, LinkType};
@@ -20,10 +21,12 @@ pub enum Input {
     Frames(FrameBatch),
     /// Records of kernel programs, not yet decoded.
     KernelRecords(Vec<Bytes>),
-    /// An answer to a lookup, or a look nobody asked for.
+    /// What every way should know.
     Observation(Observation),
-    /// Somebody wants the ledger as it stands.
-    Report(SyncSender<Ledger>),
+    /// What one way asked for.
+    Answer(Way, Observation),
+    /// Somebody wants the ledgers as they stand.
+    Report(SyncSender<Vec<(Way, Ledger)>>),
     /// There will be no more: drain.
     SourcesEnded,
 }
@@ -92,7 +95,7 @@ impl Intake {
         match lost {
             Input::Frames(batch) => self.counters.packets_lost_in_channel.add(batch.frames.len() as u64),
             Input::KernelRecords(records) => self.counters.events_lost_in_channel.add(records.len() as u64),
-            Input::Observation(_) => self.counters.observations_lost_in_channel.add(1),
+            Input::Observation(_) | Input::Answer(..) => self.counters.observations_lost_in_channel.add(1),
             Input::Report(_) | Input::SourcesEnded => {}
         }
     }

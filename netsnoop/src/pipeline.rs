@@ -11,11 +11,12 @@
 use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
+use netsnoop_core::attribution::Way;
 use netsnoop_core::connection::ConnectionRecord;
 use netsnoop_core::ledger::Ledger;
 use netsnoop_core::observation::Rescan;
@@ -30,14 +31,13 @@ use crate::failure::Failure;
 use crate::intake::{Input, Intake};
 use crate::memory;
 use crate::privileges::{Job, renounce};
-use crate::reconciling::{self, Outlets};
+use crate::reconciling::{self, Outlets, Track};
 use crate::sinks::{self, Flow, Output, ledger_text};
 use crate::sources::capture::{Capture, CaptureError};
 use crate::sources::ebpf::Ebpf;
-use crate::sources::ebpf::iterator::SocketIterator;
 use crate::sources::ebpf::ring_buffer;
-use crate::sources::lookup::{self, LookupSettings};
-use crate::startup::{self, Opened};
+use crate::sources::lookup;
+use crate::startup::{self, Opened, OpenedWay};
 
 /// Batches waiting for the reconciler. A batch holds up to 256 frames or one reading of the ring, so this
 /// is seconds of the heaviest load; memory is used only while they wait.
@@ -60,7 +60,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// The threads and what tells them to end.
 struct Running {
     captures: Vec<JoinHandle<()>>,
-    reconciler: JoinHandle<Ledger>,
+    reconciler: JoinHandle<Vec<(Way, Ledger)>>,
     sink: JoinHandle<()>,
     stop_captures: Arc<AtomicBool>,
     intake: Intake,
@@ -80,26 +80,25 @@ pub fn watch(config: WatchConfig) -> Result<(), Failure> {
         .enable_time()
         .build()
         .context("starting the tokio runtime")?;
-    let mut opened = runtime.block_on(async { startup::open(&config, &counters) })?;
-    announcement::write(&config, &opened)?;
+    let mut opened = runtime.block_on(async { startup::open(&config.sources, &counters) })?;
+    announcement::write(&config.sources, &opened)?;
     renounce(Job::Starter)?;
-    let reconciler = opened.reconciler(&config)?;
-    let Opened { captures, ebpf, lookups, iterator, .. } = opened;
+    let reconcilers = opened.reconcilers(&config.sources)?;
+    let Opened { captures, ebpf, ways, .. } = opened;
     memory::give_back();
-    let running = start((captures, lookups, iterator), reconciler, (output, counters))?;
+    let running = start(captures, ways.into_iter().zip(reconcilers), (output, counters))?;
     // Every thread has started: what is left to this one is the ring.
     renounce(Job::KernelEvents)?;
     runtime.block_on(supervise(running, ebpf))
 }
 
 fn start(
-    (captures, lookups, iterator): (Vec<Capture>, LookupSettings, Option<SocketIterator>),
-    reconciler: Reconciler,
+    captures: Vec<Capture>,
+    ways: impl Iterator<Item = (OpenedWay, Reconciler)>,
     (output, counters): (Output, Arc<Counters>),
 ) -> anyhow::Result<Running> {
     let (inputs_in, inputs) = sync_channel(INTAKE_BATCHES);
     let (records_in, records) = sync_channel(RECORDS);
-    let (rescans_in, rescans) = sync_channel(RESCANS);
     let (finished_in, finished) = oneshot::channel();
     let (ended_in, ended_captures) = tokio::sync::mpsc::channel(captures.len().max(1));
     let intake = Intake::new(inputs_in, counters.clone());
@@ -110,10 +109,19 @@ fn start(
         .into_iter()
         .map(|capture| start_capture(capture, intake.clone(), stop_captures.clone(), ended_in.clone()))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    start_lookups(rescans, intake.clone(), (lookups, iterator))?;
-    let outlets = Outlets { records: records_in, rescans: rescans_in, counters: counters.clone() };
-    let reconciler =
-        spawn("reconciler", Job::Opened, move || reconciling::run(reconciler, &inputs, outlets))?;
+    let mut tracks = Vec::new();
+    for (opened, reconciler) in ways {
+        let way = opened.lookups.way;
+        let outlets = Outlets {
+            records: records_in.clone(),
+            rescans: start_lookups(opened, intake.clone())?,
+            counters: counters.clone(),
+        };
+        tracks.push(Track { way, reconciler, outlets });
+    }
+    // The sink ends when the last sender does, and that is the reconciler's.
+    drop(records_in);
+    let reconciler = spawn("reconciler", Job::Opened, move || reconciling::run(tracks, &inputs))?;
     Ok(Running { captures, reconciler, sink, stop_captures, intake, counters, finished, ended_captures })
 }
 
@@ -149,22 +157,23 @@ fn start_capture(
     })
 }
 
+/// Starts the thread that answers a way's questions; returns where they are put.
 fn start_lookups(
-    rescans: Receiver<Rescan>,
+    OpenedWay { lookups, iterator, .. }: OpenedWay,
     intake: Intake,
-    (settings, iterator): (LookupSettings, Option<SocketIterator>),
-) -> anyhow::Result<()> {
+) -> anyhow::Result<SyncSender<Rescan>> {
+    let (rescans_in, rescans) = sync_channel(RESCANS);
     // Not joined: it ends when the reconciler does, and an answer nobody waits for may take its time.
     spawn("lookup", Job::Lookup, move || {
-        if let Err(error) = lookup::run(rescans, intake, settings, iterator) {
+        if let Err(error) = lookup::run(rescans, intake, lookups, iterator) {
             log::warn!("owners can no longer be looked up: {error:#}");
         }
     })?;
-    Ok(())
+    Ok(rescans_in)
 }
 
 fn run_sink(
-    records: &Receiver<Box<ConnectionRecord>>,
+    records: &Receiver<(Way, Box<ConnectionRecord>)>,
     mut output: Output,
     finished: oneshot::Sender<anyhow::Result<()>>,
 ) {
@@ -174,10 +183,13 @@ fn run_sink(
     }
 }
 
-fn write_records(records: &Receiver<Box<ConnectionRecord>>, output: &mut Output) -> anyhow::Result<()> {
+fn write_records(
+    records: &Receiver<(Way, Box<ConnectionRecord>)>,
+    output: &mut Output,
+) -> anyhow::Result<()> {
     while let Ok(first) = records.recv() {
         let taken_at = Instant::now();
-        for record in iter::once(first).chain(records.try_iter()) {
+        for (_way, record) in iter::once(first).chain(records.try_iter()) {
             if output.handle(&record)? == Flow::Done {
                 return Ok(());
             }
@@ -272,10 +284,10 @@ async fn exit_at_second_signal() {
 
 /// Has the reconciler write the ledger as it stands.
 fn report(running: &Running) -> anyhow::Result<()> {
-    let (ledger_in, ledger) = sync_channel(1);
-    running.intake.insist(Input::Report(ledger_in));
-    let ledger = ledger.recv_timeout(GRACE).context("asking the reconciler for its ledger")?;
-    write_ledger(&ledger, &running.counters)
+    let (ledgers_in, ledgers) = sync_channel(1);
+    running.intake.insist(Input::Report(ledgers_in));
+    let ledgers = ledgers.recv_timeout(GRACE).context("asking the reconciler for its ledger")?;
+    write_ledgers(&ledgers, &running.counters)
 }
 
 /// Ends what is left, in the order in which it feeds what follows, and prints the ledger.
@@ -284,9 +296,9 @@ fn finish(running: Running) -> anyhow::Result<()> {
         join(capture)?;
     }
     running.intake.insist(Input::SourcesEnded);
-    let ledger = join(running.reconciler)?;
+    let ledgers = join(running.reconciler)?;
     join(running.sink)?;
-    write_ledger(&ledger, &running.counters)
+    write_ledgers(&ledgers, &running.counters)
 }
 
 fn join<T>(thread: JoinHandle<T>) -> anyhow::Result<T> {
@@ -295,8 +307,8 @@ fn join<T>(thread: JoinHandle<T>) -> anyhow::Result<T> {
     thread.join().map_err(|_panic| anyhow!("the {name} thread panicked: this is a bug in netsnoop"))
 }
 
-fn write_ledger(ledger: &Ledger, counters: &Counters) -> anyhow::Result<()> {
+fn write_ledgers(ledgers: &[(Way, Ledger)], counters: &Counters) -> anyhow::Result<()> {
     let mut text = Vec::new();
-    ledger_text::write(&mut text, ledger, counters).context("rendering the ledger")?;
+    ledger_text::write(&mut text, ledgers, counters).context("rendering the ledger")?;
     announcement::say(&text)
 }

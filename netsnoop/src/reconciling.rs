@@ -1,17 +1,23 @@
 //! The reconciler's thread: decodes what the sources hand over, feeds the [`Reconciler`], and passes on
 //! what it tells and asks. A full outlet loses that one thing, counted, and never holds up the rest.
+//!
+//! There may be two reconcilers side by side: they see the very same packets, decoded once, at the same
+//! time; what kernel programs tell is for [`Way::Main`] alone, and each gets its own answers.
 
 use std::iter;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use netsnoop_core::attribution::Way;
 use netsnoop_core::connection::ConnectionRecord;
 use netsnoop_core::kernel_record;
 use netsnoop_core::ledger::Ledger;
 use netsnoop_core::observation::{Observation, PacketSighting, Rescan};
 use netsnoop_core::packet::{self, Decoded, Direction};
 use netsnoop_core::reconcile::Reconciler;
+use netsnoop_core::time::Timestamp;
 
 use crate::clock;
 use crate::counters::{Counter, Counters};
@@ -25,39 +31,48 @@ const TIMER_GRAIN: Duration = Duration::from_millis(5);
 /// intake that never runs empty.
 const BATCHES_AT_ONCE: usize = 64;
 
-/// Where the reconciler's answers and questions go.
+/// Where the reconcilers' answers and questions go.
 pub struct Outlets {
     /// To the sinks.
-    pub records: SyncSender<Box<ConnectionRecord>>,
+    pub records: SyncSender<(Way, Box<ConnectionRecord>)>,
     /// To the lookup thread.
     pub rescans: SyncSender<Rescan>,
     /// For what finds no room there.
     pub counters: Arc<Counters>,
 }
 
+/// One reconciler, and where its answers and questions go.
+pub struct Track {
+    /// Which.
+    pub way: Way,
+    /// It.
+    pub reconciler: Reconciler,
+    /// Its outlets.
+    pub outlets: Outlets,
+}
+
 struct Reconciling {
-    reconciler: Reconciler,
-    outlets: Outlets,
-    /// What decoding adds to the reconciler's own books.
+    tracks: Vec<Track>,
+    /// What decoding adds to the reconcilers' own books.
     decoded: Ledger,
 }
 
 /// Runs until [`Input::SourcesEnded`] arrives or nobody can send any more. Returns the final books.
-pub fn run(reconciler: Reconciler, inputs: &Receiver<Input>, outlets: Outlets) -> Ledger {
-    let mut this = Reconciling { reconciler, outlets, decoded: Ledger::default() };
+pub fn run(tracks: Vec<Track>, inputs: &Receiver<Input>) -> Vec<(Way, Ledger)> {
+    let mut this = Reconciling { tracks, decoded: Ledger::default() };
     while this.take(inputs) {
-        this.reconciler.handle_timeout(clock::now());
+        this.tracks.iter_mut().for_each(|track| track.reconciler.handle_timeout(clock::now()));
         this.serve_outlets();
     }
-    this.reconciler.drain(clock::now());
+    this.tracks.iter_mut().for_each(|track| track.reconciler.drain(clock::now()));
     this.serve_outlets();
-    this.ledger()
+    this.ledgers()
 }
 
 impl Reconciling {
     /// Takes what waits, or waits for something. `false`: there will be no more.
     fn take(&mut self, inputs: &Receiver<Input>) -> bool {
-        let due = self.reconciler.poll_timeout();
+        let due = self.tracks.iter().filter_map(|track| track.reconciler.poll_timeout()).min();
         let patience = due.map_or(IDLE, |due| due.since(clock::now()).clamp(TIMER_GRAIN, IDLE));
         let first = match inputs.recv_timeout(patience) {
             Ok(input) => input,
@@ -71,30 +86,45 @@ impl Reconciling {
     fn handle(&mut self, input: Input) -> bool {
         match input {
             Input::Frames(batch) => self.handle_frames(batch),
-            Input::KernelRecords(records) => {
-                let now = clock::now();
-                for record in records {
-                    match kernel_record::decode(&record) {
-                        Ok(event) => {
-                            self.decoded.events_consumed += 1;
-                            self.reconciler.handle(now, Observation::Kernel(event));
-                        }
-                        Err(error) => {
-                            self.decoded.events_rejected += 1;
-                            log::debug!("kernel record: {error}");
-                        }
-                    }
-                }
-            }
-            Input::Observation(observation) => self.reconciler.handle(clock::now(), observation),
+            Input::KernelRecords(records) => self.handle_kernel_records(&records),
+            Input::Observation(observation) => self.hand_to_all(clock::now(), &observation),
+            Input::Answer(way, observation) => self.hand_to(way, clock::now(), observation),
             Input::Report(asker) => {
-                if asker.try_send(self.ledger()).is_err() {
+                if asker.try_send(self.ledgers()).is_err() {
                     log::debug!("nobody waits for the ledger any more");
                 }
             }
             Input::SourcesEnded => return false,
         }
         true
+    }
+
+    fn hand_to_all(&mut self, now: Timestamp, observation: &Observation) {
+        for track in &mut self.tracks {
+            track.reconciler.handle(now, observation.clone());
+        }
+    }
+
+    fn hand_to(&mut self, way: Way, now: Timestamp, observation: Observation) {
+        if let Some(track) = self.tracks.iter_mut().find(|track| track.way == way) {
+            track.reconciler.handle(now, observation);
+        }
+    }
+
+    fn handle_kernel_records(&mut self, records: &[Bytes]) {
+        let now = clock::now();
+        for record in records {
+            match kernel_record::decode(record) {
+                Ok(event) => {
+                    self.decoded.events_consumed += 1;
+                    self.hand_to(Way::Main, now, Observation::Kernel(event));
+                }
+                Err(error) => {
+                    self.decoded.events_rejected += 1;
+                    log::debug!("kernel record: {error}");
+                }
+            }
+        }
     }
 
     fn handle_frames(&mut self, batch: FrameBatch) {
@@ -106,7 +136,7 @@ impl Reconciling {
                     let interface = interface.or(batch.interface);
                     let direction = known_direction(direction, frame);
                     let sighting = PacketSighting { at: frame.at, interface, direction, header };
-                    self.reconciler.handle(now, Observation::Packet(sighting));
+                    self.hand_to_all(now, &Observation::Packet(sighting));
                 }
                 Ok(Decoded::Ignored(_)) => self.decoded.packets_ignored += 1,
                 Err(error) => {
@@ -119,22 +149,30 @@ impl Reconciling {
 
     fn serve_outlets(&mut self) {
         let now = clock::now();
-        while let Some(record) = self.reconciler.poll_record(now) {
-            offer(&self.outlets.records, Box::new(record), &self.outlets.counters.rows_lost_in_channel);
-        }
-        while let Some(rescan) = self.reconciler.poll_rescan(now) {
-            offer(&self.outlets.rescans, rescan, &self.outlets.counters.lookups_lost_in_channel);
+        for Track { way, reconciler, outlets } in &mut self.tracks {
+            while let Some(record) = reconciler.poll_record(now) {
+                let told = (*way, Box::new(record));
+                offer(&outlets.records, told, &outlets.counters.rows_lost_in_channel);
+            }
+            while let Some(rescan) = reconciler.poll_rescan(now) {
+                offer(&outlets.rescans, rescan, &outlets.counters.lookups_lost_in_channel);
+            }
         }
     }
 
-    fn ledger(&self) -> Ledger {
+    fn ledgers(&self) -> Vec<(Way, Ledger)> {
+        self.tracks.iter().map(|track| (track.way, self.ledger(track))).collect()
+    }
+
+    fn ledger(&self, track: &Track) -> Ledger {
+        let hears_events = track.way == Way::Main;
         Ledger {
             packets_decoded: self.decoded.packets_decoded,
             packets_ignored: self.decoded.packets_ignored,
             packets_rejected: self.decoded.packets_rejected,
-            events_consumed: self.decoded.events_consumed,
-            events_rejected: self.decoded.events_rejected,
-            ..self.reconciler.ledger()
+            events_consumed: if hears_events { self.decoded.events_consumed } else { 0 },
+            events_rejected: if hears_events { self.decoded.events_rejected } else { 0 },
+            ..track.reconciler.ledger()
         }
     }
 }

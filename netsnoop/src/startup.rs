@@ -1,18 +1,18 @@
-//! Opening everything that `watch` needs, while privileges last: captures first, then the kernel half, then
+//! Opening everything that `watch` and `compare` need, while privileges last: captures first, then the kernel half, then
 //! one look at what is there already. What cannot be opened and was insisted on ends the run here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use netsnoop_core::attribution::{Rung, RungSet};
+use netsnoop_core::attribution::{Rung, RungSet, Way};
 use netsnoop_core::namespace::Topology;
 use netsnoop_core::observation::{Observation, SocketSnapshot};
 use netsnoop_core::reconcile::{Hooks, Reconciler, Settings};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::clock;
-use crate::config::WatchConfig;
+use crate::config::SourceConfig;
 use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::sources::capture::{self, Capture, CaptureError, CaptureSettings};
@@ -33,21 +33,34 @@ pub struct Opened {
     pub captures: Vec<Capture>,
     /// The kernel half; its ring fills from now on.
     pub ebpf: Ebpf,
-    /// Where and how to look things up on demand.
-    pub lookups: LookupSettings,
-    /// The socket iterator, where it alone may look sockets up: a pass over all sockets for the few that are
-    /// asked for is dear, so sock_diag and `/proc` go first.
-    pub iterator: Option<SocketIterator>,
     /// The namespaces, addresses and interfaces.
     pub topology: Topology,
-    /// The sockets that were there already.
-    pub snapshots: Vec<SocketSnapshot>,
+    /// The ways that run side by side, the main one first.
+    pub ways: Vec<OpenedWay>,
     /// Whether `/proc` shows the pids that the kernel uses.
     pub initial_pids: bool,
 }
 
+/// What one way has to work with, besides packets and the kernel's events.
+pub struct OpenedWay {
+    /// Where and how it looks things up on demand.
+    pub lookups: LookupSettings,
+    /// The socket iterator, where it alone may look sockets up: a pass over all sockets for the few that are
+    /// asked for is dear, so sock_diag and `/proc` go first.
+    pub iterator: Option<SocketIterator>,
+    /// The sockets that were there already.
+    pub snapshots: Vec<SocketSnapshot>,
+}
+
+impl OpenedWay {
+    /// How many sockets it found there already.
+    pub fn sockets(&self) -> usize {
+        self.snapshots.iter().map(|snapshot| snapshot.sockets.len()).sum()
+    }
+}
+
 /// Opens what `config` asks for.
-pub fn open(config: &WatchConfig, counters: &Arc<Counters>) -> Result<Opened, Failure> {
+pub fn open(config: &SourceConfig, counters: &Arc<Counters>) -> Result<Opened, Failure> {
     let captures = config
         .interfaces
         .iter()
@@ -61,26 +74,41 @@ pub fn open(config: &WatchConfig, counters: &Arc<Counters>) -> Result<Opened, Fa
     insist(config, &ebpf)?;
     let topology = topology::read(&config.proc_root, counters)
         .with_context(|| format!("reading the namespaces below {}", config.proc_root.display()))?;
-    let mut iterator = ebpf.take_iterator();
-    let snapshots = read_sockets(config, iterator.as_mut(), counters)?;
+    let mut ways = vec![open_way(config, (Way::Main, config.rungs), ebpf.take_iterator(), counters)?];
+    if let Some(rungs) = config.compared_with {
+        ways.push(open_way(config, (Way::Tables, rungs), None, counters)?);
+    }
     Ok(Opened {
         captures,
         ebpf,
-        lookups: LookupSettings {
-            proc_root: config.proc_root.clone(),
-            rungs: config.rungs,
-            cgroup_root: None,
-            container_logs: PathBuf::from(CONTAINER_LOGS),
-        },
-        iterator: iterator.filter(|_| !reads_tables(config.rungs)),
         topology,
-        snapshots,
+        ways,
         // Where even that is closed to us, nothing of a kernel event's process could be read either.
         initial_pids: shows_initial_pids(&config.proc_root).unwrap_or(false),
     })
 }
 
-fn capture_settings(config: &WatchConfig, interface: &str) -> CaptureSettings {
+fn open_way(
+    config: &SourceConfig,
+    (way, rungs): (Way, RungSet),
+    mut iterator: Option<SocketIterator>,
+    counters: &Counters,
+) -> anyhow::Result<OpenedWay> {
+    let snapshots = read_sockets(&config.proc_root, rungs, iterator.as_mut(), counters)?;
+    Ok(OpenedWay {
+        lookups: LookupSettings {
+            way,
+            proc_root: config.proc_root.clone(),
+            rungs,
+            cgroup_root: None,
+            container_logs: PathBuf::from(CONTAINER_LOGS),
+        },
+        iterator: iterator.filter(|_| !reads_tables(rungs)),
+        snapshots,
+    })
+}
+
+fn capture_settings(config: &SourceConfig, interface: &str) -> CaptureSettings {
     CaptureSettings {
         interface: interface.to_owned(),
         snaplen: config.snapshot_length,
@@ -101,7 +129,7 @@ fn refusal(error: CaptureError) -> Failure {
 }
 
 /// A rung that was named must work; with `--ebpf require` one of them must.
-fn insist(config: &WatchConfig, ebpf: &Ebpf) -> Result<(), Failure> {
+fn insist(config: &SourceConfig, ebpf: &Ebpf) -> Result<(), Failure> {
     let missing = why_not(ebpf.report().iter().filter(|report| !report.works()));
     let unmet = if config.explicit_rungs {
         !missing.is_empty()
@@ -131,7 +159,8 @@ pub fn why_not<'a>(reports: impl Iterator<Item = &'a RungReport>) -> Vec<String>
 
 /// What is there already, by the strongest way that works.
 fn read_sockets(
-    config: &WatchConfig,
+    proc_root: &Path,
+    rungs: RungSet,
     iterator: Option<&mut SocketIterator>,
     counters: &Counters,
 ) -> anyhow::Result<Vec<SocketSnapshot>> {
@@ -141,11 +170,11 @@ fn read_sockets(
             Err(error) => log::warn!("the socket iterator failed, /proc is read instead: {error:#}"),
         }
     }
-    if !reads_tables(config.rungs) {
+    if !reads_tables(rungs) {
         return Ok(Vec::new());
     }
-    let walk = proc_walk::read_all(&config.proc_root, config.rungs, counters);
-    Ok(walk.with_context(|| format!("reading the sockets below {}", config.proc_root.display()))?.snapshots)
+    let walk = proc_walk::read_all(proc_root, rungs, counters);
+    Ok(walk.with_context(|| format!("reading the sockets below {}", proc_root.display()))?.snapshots)
 }
 
 /// Whether sockets may be found through netlink or `/proc`.
@@ -154,28 +183,45 @@ const fn reads_tables(rungs: RungSet) -> bool {
 }
 
 impl Opened {
-    /// A reconciler that knows what is there already.
-    pub fn reconciler(&mut self, config: &WatchConfig) -> anyhow::Result<Reconciler> {
-        let mut seed = [0; 32];
-        getrandom(&mut seed[..], GetRandomFlags::empty())
-            .context("reading random numbers for hash tables")?;
-        let mut words = seed.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_ne_bytes));
-        let mut reconciler = Reconciler::new(Settings {
-            seed: std::array::from_fn(|_| words.next().unwrap_or_default()),
-            settle: config.settle,
-            hooks: hooks(self.ebpf.report()),
-            lookups: reads_tables(config.rungs) || self.iterator.is_some(),
-            process_facts: self.initial_pids,
-            services: config.services.clone(),
-            ..Settings::default()
-        });
-        let now = clock::now();
-        reconciler.handle(now, Observation::Topology(self.topology.clone()));
-        for snapshot in self.snapshots.drain(..) {
-            reconciler.handle(now, Observation::Sockets(snapshot));
-        }
-        Ok(reconciler)
+    /// A reconciler for each way, in their order, each knowing what is there already.
+    pub fn reconcilers(&mut self, config: &SourceConfig) -> anyhow::Result<Vec<Reconciler>> {
+        let Self { ebpf, topology, ways, initial_pids, .. } = self;
+        let facts = Facts { report: ebpf.report(), topology, initial_pids: *initial_pids };
+        ways.iter_mut().map(|opened| reconciler(config, &facts, opened)).collect()
     }
+}
+
+/// What the ways have in common.
+struct Facts<'a> {
+    report: &'a [RungReport],
+    topology: &'a Topology,
+    initial_pids: bool,
+}
+
+fn reconciler(
+    config: &SourceConfig,
+    facts: &Facts<'_>,
+    opened: &mut OpenedWay,
+) -> anyhow::Result<Reconciler> {
+    let mut seed = [0; 32];
+    getrandom(&mut seed[..], GetRandomFlags::empty()).context("reading random numbers for hash tables")?;
+    let mut words = seed.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_ne_bytes));
+    let hears_events = opened.lookups.way == Way::Main;
+    let mut reconciler = Reconciler::new(Settings {
+        seed: std::array::from_fn(|_| words.next().unwrap_or_default()),
+        settle: config.settle,
+        hooks: if hears_events { hooks(facts.report) } else { Hooks::default() },
+        lookups: reads_tables(opened.lookups.rungs) || opened.iterator.is_some(),
+        process_facts: facts.initial_pids,
+        services: config.services.clone(),
+        ..Settings::default()
+    });
+    let now = clock::now();
+    reconciler.handle(now, Observation::Topology(facts.topology.clone()));
+    for snapshot in opened.snapshots.drain(..) {
+        reconciler.handle(now, Observation::Sockets(snapshot));
+    }
+    Ok(reconciler)
 }
 
 /// What the attached programs report.

@@ -26,7 +26,7 @@ use netsnoop::counters::Counters;
 use netsnoop::intake::{Input, Intake};
 use netsnoop::sources::lookup::{self, LookupSettings};
 use netsnoop::sources::{proc_walk, topology};
-use netsnoop_core::attribution::{Reason, Rung, RungSet};
+use netsnoop_core::attribution::{Reason, Rung, RungSet, Way};
 use netsnoop_core::five_tuple::{Endpoint, FiveTuple, Transport};
 use netsnoop_core::namespace::{InterfaceKind, NamespaceKey};
 use netsnoop_core::observation::{Observation, Rescan, SnapshotScope, SocketSnapshot};
@@ -219,6 +219,7 @@ fn only(rung: Rung) -> RungSet {
 
 fn settings(rungs: RungSet) -> LookupSettings {
     LookupSettings {
+        way: Way::Main,
         proc_root: "/proc".into(),
         rungs,
         cgroup_root: None,
@@ -236,7 +237,7 @@ fn ask(rungs: RungSet, question: Rescan) -> Observation {
     drop(requests);
     thread.join().unwrap().unwrap();
     match answers.recv().unwrap() {
-        Input::Observation(observation) => observation,
+        Input::Answer(_, observation) => observation,
         other => panic!("{other:?}"),
     }
 }

@@ -3,32 +3,29 @@
 
 use std::io::{self, Write};
 
-use netsnoop_core::attribution::Reason;
+use netsnoop_core::attribution::{Reason, Way};
 use netsnoop_core::ledger::Ledger;
 
 use crate::counters::Counters;
 
-/// Writes the closing words.
-pub fn write(out: &mut dyn Write, ledger: &Ledger, counters: &Counters) -> io::Result<()> {
-    writeln!(
-        out,
-        "{}, {} still open",
-        counted(ledger.connections_opened, "connection"),
-        ledger.connections_opened.saturating_sub(ledger.connections_closed + ledger.connections_evicted),
-    )?;
-    write_ends(out, ledger)?;
-    write_packets(out, ledger, counters)?;
-    let lost = counters.events_lost_in_ring.get() + counters.events_lost_in_channel.get();
-    writeln!(
-        out,
-        "{} read, {lost} lost, {} rejected",
-        counted(counters.events_read.get(), "kernel event"),
-        ledger.events_rejected,
-    )?;
-    for remark in remarks(ledger, counters).iter().filter(|remark| remark.count > 0) {
+/// Writes the closing words on one or several ways that ran side by side.
+pub fn write(out: &mut dyn Write, ledgers: &[(Way, Ledger)], counters: &Counters) -> io::Result<()> {
+    for (way, ledger) in ledgers {
+        let of = if ledgers.len() > 1 { format!("{}: ", way.name()) } else { String::new() };
+        write_connections(out, &of, ledger)?;
+        write_ends(out, &of, ledger)?;
+    }
+    // All of them saw the same packets, and only the first is told of the kernel's events.
+    if let Some((_, first)) = ledgers.first() {
+        write_packets(out, first, counters)?;
+        let lost = counters.events_lost_in_ring.get() + counters.events_lost_in_channel.get();
+        let read = counted(counters.events_read.get(), "kernel event");
+        writeln!(out, "{read} read, {lost} lost, {} rejected", first.events_rejected)?;
+    }
+    for remark in remarks(ledgers, counters).iter().filter(|remark| remark.count > 0) {
         writeln!(out, "  {}: {}{}", remark.count, remark.what, remark.remedy)?;
     }
-    if !ledger.balances() {
+    if !ledgers.iter().all(|(_, ledger)| ledger.balances()) {
         writeln!(
             out,
             "  the books do not balance: this is a bug of netsnoop, please report it with these lines"
@@ -37,19 +34,25 @@ pub fn write(out: &mut dyn Write, ledger: &Ledger, counters: &Counters) -> io::R
     Ok(())
 }
 
+fn write_connections(out: &mut dyn Write, of: &str, ledger: &Ledger) -> io::Result<()> {
+    let ended = ledger.connections_closed + ledger.connections_evicted;
+    let open = ledger.connections_opened.saturating_sub(ended);
+    writeln!(out, "{of}{}, {open} still open", counted(ledger.connections_opened, "connection"))
+}
+
 /// A number and its noun.
 pub fn counted(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-fn write_ends(out: &mut dyn Write, ledger: &Ledger) -> io::Result<()> {
+fn write_ends(out: &mut dyn Write, of: &str, ledger: &Ledger) -> io::Result<()> {
     let reasons = Reason::ALL.into_iter().zip(ledger.ends_unattributed).filter(|(_, count)| *count > 0);
     let reasons: Vec<String> = reasons.map(|(reason, count)| format!("{count} {}", reason.name())).collect();
     let unattributed: u64 = ledger.ends_unattributed.iter().sum();
     let why = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
     writeln!(
         out,
-        "{}: {} attributed, {unattributed} unattributed{why}, {} open, {} evicted",
+        "{of}{}: {} attributed, {unattributed} unattributed{why}, {} open, {} evicted",
         counted(ledger.ends_seen, "local end"),
         ledger.ends_attributed,
         ledger.ends_open,
@@ -81,7 +84,8 @@ const fn remark(count: u64, what: &'static str, remedy: &'static str) -> Remark 
     Remark { count, what, remedy }
 }
 
-fn remarks(ledger: &Ledger, counters: &Counters) -> Vec<Remark> {
+fn remarks(ledgers: &[(Way, Ledger)], counters: &Counters) -> Vec<Remark> {
+    let sum = |of: fn(&Ledger) -> u64| ledgers.iter().map(|(_, ledger)| of(ledger)).sum::<u64>();
     let slow = "; this machine is too slow for this load, narrow it with an expression";
     let filter = "; -v says which, `netsnoop doctor` what is missing";
     vec![
@@ -101,15 +105,15 @@ fn remarks(ledger: &Ledger, counters: &Counters) -> Vec<Remark> {
             slow,
         ),
         remark(counters.lookups_lost_in_channel.get(), "lookups not made as too many were waiting", ""),
-        remark(ledger.rescans_dropped, "lookups not asked for as too many were waiting", ""),
+        remark(sum(|ledger| ledger.rescans_dropped), "lookups not asked for as too many were waiting", ""),
         remark(counters.proc_denied.get(), "entries of /proc that may not be read", filter),
         remark(counters.proc_vanished.get(), "entries of /proc gone when read, which is normal", ""),
         remark(counters.proc_failed.get(), "entries of /proc and netlink questions that failed", filter),
         remark(counters.lookups_cut_short.get(), "lookups cut short as they took too long", ""),
         remark(counters.proc_lines_rejected.get(), "lines of /proc that could not be understood", ""),
-        remark(ledger.connections_evicted, "connections forgotten as the table was full", ""),
-        remark(ledger.processes_evicted, "processes forgotten as the table was full", ""),
-        remark(ledger.conflicts, "owners corrected by stronger evidence", ""),
+        remark(sum(|ledger| ledger.connections_evicted), "connections forgotten as the table was full", ""),
+        remark(sum(|ledger| ledger.processes_evicted), "processes forgotten as the table was full", ""),
+        remark(sum(|ledger| ledger.conflicts), "owners corrected by stronger evidence", ""),
         remark(
             counters.rows_lost_in_channel.get(),
             "records lost as the output was too slow",
@@ -135,7 +139,7 @@ mod tests {
 
     fn text(ledger: &Ledger, counters: &Counters) -> String {
         let mut out = Vec::new();
-        write(&mut out, ledger, counters).unwrap();
+        write(&mut out, &[(Way::Main, ledger.clone())], counters).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -175,6 +179,30 @@ mod tests {
   5: packets lost before they were decoded; this machine is too slow for this load, narrow it with an expression
 ";
         assert_eq!(text(&ledger, &counters), expected);
+    }
+
+    #[test]
+    fn ways_side_by_side_are_told_apart_and_their_losses_summed_up() {
+        let ledger = |ends_attributed| Ledger {
+            connections_opened: 2,
+            ends_seen: ends_attributed,
+            ends_attributed,
+            conflicts: 1,
+            ..Ledger::default()
+        };
+        let mut out = Vec::new();
+        let ledgers = [(Way::Main, ledger(4)), (Way::Tables, ledger(3))];
+        write(&mut out, &ledgers, &Counters::default()).unwrap();
+        let expected = "\
+ebpf: 2 connections, 2 still open
+ebpf: 4 local ends: 4 attributed, 0 unattributed, 0 open, 0 evicted
+proc: 2 connections, 2 still open
+proc: 3 local ends: 3 attributed, 0 unattributed, 0 open, 0 evicted
+0 packets received: 0 decoded, 0 ignored, 0 rejected, 0 dropped
+0 kernel events read, 0 lost, 0 rejected
+  2: owners corrected by stronger evidence
+";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub struct Output {
 
 /// Opens what the configuration asks for. A user that nobody knows is a usage failure.
 pub fn open(config: &WatchConfig, counters: Arc<Counters>) -> Result<Output, Failure> {
-    let mut names = UserNames::open(&config.proc_root, counters.clone(), clock::now());
+    let mut names = UserNames::open(&config.sources.proc_root, counters.clone(), clock::now());
     let uids = uids_of(&config.owners.users, &mut names)?;
     if config.output.numeric {
         names = UserNames::none();
@@ -119,8 +119,8 @@ impl Output {
             sink,
             events: config.output.events,
             filter,
-            expression: config.filter.as_deref().map(Expression::new),
-            needs_packet: config.names_interfaces(),
+            expression: config.sources.filter.as_deref().map(Expression::new),
+            needs_packet: config.sources.names_interfaces(),
             followed: HashSet::new(),
             left: config.count,
             flush_each: config.output.line_buffered,
@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn a_user_nobody_knows_is_a_usage_failure() {
         let mut config = config("--user no-such-user");
-        config.proc_root = "/nonexistent/proc".into();
+        config.sources.proc_root = "/nonexistent/proc".into();
         let failure = open(&config, Arc::default()).err().unwrap();
         assert_eq!(failure.kind, FailureKind::Usage);
         assert!(failure.to_string().contains("--user no-such-user"), "{failure}");

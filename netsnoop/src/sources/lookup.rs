@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 
-use netsnoop_core::attribution::RungSet;
+use netsnoop_core::attribution::{RungSet, Way};
 use netsnoop_core::observation::{Observation, Rescan};
 
 use super::ebpf::iterator::SocketIterator;
@@ -20,6 +20,8 @@ use crate::intake::{Input, Intake};
 /// Where and how to look.
 #[derive(Clone, Debug)]
 pub struct LookupSettings {
+    /// Whose questions are answered.
+    pub way: Way,
     /// The `/proc` to look in.
     pub proc_root: PathBuf,
     /// Which ways may be used; only `sock_diag` and `proc` matter here.
@@ -58,7 +60,7 @@ pub fn run(
                 }
             },
         };
-        if !intake.offer(Input::Observation(answer)) {
+        if !intake.offer(Input::Answer(settings.way, answer)) {
             break;
         }
     }
