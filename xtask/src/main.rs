@@ -9,6 +9,7 @@ mod prerequisites;
 mod run;
 mod shell;
 mod test;
+mod truth;
 mod vm;
 
 use std::io::{self, Write};
@@ -40,6 +41,14 @@ enum Task {
     BuildEbpf(build_ebpf::BuildEbpfArguments),
     /// Measure what watching costs, beside other tools
     Bench(bench::BenchArguments),
+    /// Play traffic whose owners are known, and score netsnoop's answers
+    Truth(truth::TruthArguments),
+    /// A player of `truth`
+    #[command(hide = true)]
+    TruthPlay(truth::PlayArguments),
+    /// A holder of a network namespace of `truth`'s
+    #[command(hide = true)]
+    TruthHold(truth::HoldArguments),
     /// Run the kernel-hook tests in guest kernels under QEMU
     VmTest(vm::VmArguments),
 }
@@ -53,6 +62,9 @@ fn main() -> ExitCode {
         Task::Layers => layers::check().map(|()| ExitCode::SUCCESS),
         Task::BuildEbpf(arguments) => build_ebpf::run(&arguments),
         Task::Bench(arguments) => bench::bench(&arguments),
+        Task::Truth(arguments) => truth::truth(&arguments),
+        Task::TruthPlay(arguments) => truth::play(&arguments),
+        Task::TruthHold(arguments) => truth::hold(&arguments),
         Task::VmTest(arguments) => vm::test(&arguments),
     };
     outcome.unwrap_or_else(|error| match writeln!(io::stderr().lock(), "xtask: {error:#}") {
