@@ -10,7 +10,7 @@
 //! | | `udpv6_sendmsg_kprobe` | kprobe `udpv6_sendmsg` | first send |
 //! | | `udp_receive_kprobe` | kprobe `skb_consume_udp` | first receive |
 //! | fentry | `tcp_connect_fentry` | fentry `tcp_connect` | connect |
-//! | | `tcp_accept_fexit` | fexit `inet_csk_accept`, Linux 5.17 or later | accept |
+//! | | `tcp_accept_fexit` | fexit `inet_csk_accept` | accept |
 //! | | `udp_sendmsg_fentry`, `udpv6_sendmsg_fentry`, `udp_receive_fentry` | fentry, as the kprobes | first send, first receive |
 //! | sockops | `sock_ops` | sock_ops at the cgroup v2 root | connect, listen |
 //! | | `sock_addr_sendmsg4`, `sock_addr_sendmsg6` | cgroup/sendmsg4, cgroup/sendmsg6 | first send |
@@ -43,3 +43,9 @@ pub const CONNECT_BY_STATE: &str = "CONNECT_BY_STATE";
 /// Global, u32: the rung that `accept_exit` and `accept4_exit` name in their records. Default
 /// [`TP_BTF`](crate::record::rung::TP_BTF).
 pub const ACCEPT_EXIT_RUNG: &str = "ACCEPT_EXIT_RUNG";
+
+/// Global, u32: 1 if programs at BTF tracepoints may ask for a socket's cookie (Linux 5.12). Default 0.
+pub const MAKES_COOKIES: &str = "MAKES_COOKIES";
+
+/// Global, u32: how many arguments the kernel's `inet_csk_accept` takes: 4 before Linux 6.10, then 2. Default 2.
+pub const ACCEPT_ARGUMENTS: &str = "ACCEPT_ARGUMENTS";

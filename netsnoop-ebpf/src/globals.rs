@@ -15,6 +15,12 @@ static CONNECT_BY_STATE: u32 = 0;
 #[unsafe(no_mangle)]
 static ACCEPT_EXIT_RUNG: u32 = rung::TP_BTF as u32;
 
+#[unsafe(no_mangle)]
+static MAKES_COOKIES: u32 = 0;
+
+#[unsafe(no_mangle)]
+static ACCEPT_ARGUMENTS: u32 = 2;
+
 /// The offset of a field in the running kernel, read anew at every use: the compiler must not take the value in
 /// the source for the one at run time.
 macro_rules! offset {
@@ -37,4 +43,18 @@ pub fn connect_by_state() -> bool {
 pub fn accept_exit_rung() -> u8 {
     // SAFETY: the address is that of a static.
     unsafe { ptr::read_volatile(&raw const ACCEPT_EXIT_RUNG) as u8 }
+}
+
+/// Whether programs at BTF tracepoints may ask for a socket's cookie here.
+#[inline(always)]
+pub fn makes_cookies() -> bool {
+    // SAFETY: the address is that of a static.
+    unsafe { ptr::read_volatile(&raw const MAKES_COOKIES) != 0 }
+}
+
+/// How many arguments `inet_csk_accept` takes here.
+#[inline(always)]
+pub fn accept_arguments() -> u32 {
+    // SAFETY: the address is that of a static.
+    unsafe { ptr::read_volatile(&raw const ACCEPT_ARGUMENTS) }
 }

@@ -4,6 +4,7 @@ mod bench;
 mod build_ebpf;
 mod ci;
 mod fuzz;
+mod generated;
 mod layers;
 mod prerequisites;
 mod run;

@@ -53,6 +53,16 @@ impl Tally {
         self.skipped.push(format!("the rest of {name}: it ended before its tests did"));
     }
 
+    /// Counts something that is no libtest test; its failing is named.
+    pub(crate) fn count(&mut self, name: &str, passed: bool) {
+        if passed {
+            self.passed += 1;
+        } else {
+            self.failed += 1;
+            self.skipped.push(format!("{name}: it failed"));
+        }
+    }
+
     /// Reads a line of libtest's output. A test that finds out while it runs that it cannot says
     /// `skipped: NAME: WHY` and returns, which libtest counts as passed.
     pub(crate) fn read_line(&mut self, line: &str) {

@@ -12,7 +12,7 @@ use netsnoop_common::record::{CloseRecord, ProcessPart, SocketPart, SocketRecord
 use crate::current::{NOBODY, current_task, fill_process};
 use crate::emit::{boot_nanos, count_lost, emit, emit_act, header};
 use crate::first_use::Use;
-use crate::globals::{connect_by_state, offset};
+use crate::globals::{connect_by_state, makes_cookies, offset};
 use crate::kernel_read::{address_of, read, read_to};
 use crate::maps::CONNECTING;
 use crate::socket::{IPPROTO_TCP, fill_socket, internet_protocol, set_isn_of_client, set_isn_of_peer};
@@ -53,9 +53,11 @@ fn socket_state_btf(ctx: BtfTracePointContext) -> u32 {
         rung: rung::TP_BTF,
     };
     if is_told(&change) {
-        // SAFETY: tracing programs may pass a socket the verifier knows (since Linux 5.12; where not, this program is
-        // refused and its twin runs). Asking makes the cookie, which is then in the socket to be read.
-        unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
+        if makes_cookies() {
+            // SAFETY: tracing programs may pass a socket the verifier knows (since Linux 5.12; where not, the loader
+            // says so, and the verifier never comes here). Asking makes the cookie, which is then in the socket.
+            unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
+        }
         tell(&change);
     }
     0

@@ -10,6 +10,7 @@ use netsnoop_common::record::rung;
 use crate::current::current_tgid;
 use crate::emit::emit_act;
 use crate::first_use::{Use, Way};
+use crate::globals::makes_cookies;
 use crate::kernel_read::address_of;
 use crate::programs::udp::{Datagram, tell_datagram};
 use crate::socket::{
@@ -50,8 +51,10 @@ fn tell_by_btf(ctx: &BtfTracePointContext, way: Way) -> u32 {
     let sk = ctx.arg::<*const u8>(0);
     let call = Call { sk: address_of(sk), result: ctx.arg(1), way, rung: rung::TP_BTF };
     tell(&call, || {
-        // SAFETY: see `socket_state`.
-        unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
+        if makes_cookies() {
+            // SAFETY: see `socket_state`.
+            unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
+        }
     });
     0
 }

@@ -9,8 +9,8 @@ use netsnoop_common::record::{kind, rung};
 use crate::current::current_task;
 use crate::emit::emit_act;
 use crate::first_use::Use;
-use crate::globals::{accept_exit_rung, offset};
-use crate::kernel_read::{read, read_at};
+use crate::globals::{accept_arguments, accept_exit_rung, offset};
+use crate::kernel_read::{address_of, read, read_at};
 use crate::socket::{IPPROTO_MPTCP, IPPROTO_TCP, internet_protocol, set_isn_of_peer};
 
 /// Where a syscall exit tracepoint has the result: after the common fields and the syscall's number
@@ -29,9 +29,10 @@ fn tcp_accept_kretprobe(ctx: RetProbeContext) -> u32 {
 
 #[fexit(function = "inet_csk_accept")]
 fn tcp_accept_fexit(ctx: FExitContext) -> u32 {
-    if let Ok(sk) = ctx.ret::<u64>() {
-        tell_accept(sk, rung::FENTRY);
-    }
+    // The result stands behind the arguments, and the verifier takes a constant place only. Where that place is another
+    // one there is a helper for it (Linux 5.17).
+    let accepted = if accept_arguments() == 4 { address_of(ctx.arg::<*const u8>(4)) } else { ctx.ret().unwrap_or(0) };
+    tell_accept(accepted, rung::FENTRY);
     0
 }
 

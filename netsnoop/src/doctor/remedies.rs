@@ -20,6 +20,8 @@ pub(super) fn capabilities_for(rung: Rung) -> CapabilitySet {
 pub(super) fn remedy(rung: Rung, failure: &Failure, held: CapabilitySet) -> String {
     match failure.cause {
         Cause::Permission => permission(rung, held),
+        Cause::PerfEvent => perf_event(held),
+        Cause::LockedMemory => locked_memory(rung, held),
         Cause::MissingHook => missing_hook(rung, failure).to_owned(),
         Cause::Verifier => "try a newer kernel, and report this: `netsnoop -vv doctor` shows the verifier's log".into(),
         Cause::NoBtf => {
@@ -44,6 +46,27 @@ pub(super) fn permission(rung: Rung, held: CapabilitySet) -> String {
     }
     // Before Linux 5.8 CAP_SYS_ADMIN stood for CAP_BPF and CAP_PERFMON (man 7 capabilities).
     format!("run as root, or grant {}", names(missing))
+}
+
+/// With CAP_PERFMON only a kernel that has levels above 2, as Debian's have, still refuses
+/// (<https://docs.kernel.org/admin-guide/sysctl/kernel.html>, "perf_event_paranoid", knows none).
+fn perf_event(held: CapabilitySet) -> String {
+    if held.contains(CapabilitySet::PERFMON) {
+        "sysctl -w kernel.perf_event_paranoid=2, or grant CAP_SYS_ADMIN".into()
+    } else {
+        "run as root, or grant CAP_PERFMON (CAP_SYS_ADMIN if kernel.perf_event_paranoid is above 2)".into()
+    }
+}
+
+/// Before Linux 5.11 the kernel gives one answer to who may make no maps and to who may lock no more memory.
+fn locked_memory(rung: Rung, held: CapabilitySet) -> String {
+    if capabilities_for(rung).difference(held).is_empty() {
+        "grant CAP_SYS_RESOURCE, or raise the limit of locked memory: ulimit -l unlimited, in a unit of systemd \
+         LimitMEMLOCK=infinity (Linux 5.11 and later need neither)"
+            .into()
+    } else {
+        permission(rung, held)
+    }
 }
 
 /// Capabilities as one writes them.
@@ -97,6 +120,13 @@ mod tests {
             CapabilitySet::all(),
             "no capability is missing: the kernel itself, its lockdown mode or a seccomp profile refuses this",
         );
+        let tracing = bpf.union(CapabilitySet::PERFMON);
+        let lock = "sysctl -w kernel.perf_event_paranoid=2, or grant CAP_SYS_ADMIN";
+        check(Rung::Kprobe, Cause::PerfEvent, tracing, lock);
+        let memory = "grant CAP_SYS_RESOURCE, or raise the limit of locked memory: ulimit -l unlimited, in a unit of \
+                      systemd LimitMEMLOCK=infinity (Linux 5.11 and later need neither)";
+        check(Rung::Kprobe, Cause::LockedMemory, tracing, memory);
+        check(Rung::Kprobe, Cause::LockedMemory, bpf, "run as root, or grant CAP_PERFMON");
         check(Rung::TpBtf, Cause::MissingHook, bpf, "use Linux 6.3 or later, which has these tracepoints");
     }
 }

@@ -5,10 +5,12 @@
 //! `cargo xtask test` runs these one at a time, since cgroup programs see the whole machine's traffic;
 //! every test judges records of its own namespaces only.
 
+mod doctor;
 mod failing;
 mod identity;
 mod lab;
 mod ladder;
+mod least_privilege;
 mod load;
 mod owners;
 mod scenarios;

@@ -19,15 +19,18 @@ use serde::{Deserialize, Serialize};
 use self::contestants::{CONTESTANTS, Contestant};
 use self::measure::{Bench, Figures};
 use self::table::{Row, median};
+use crate::generated::Generated;
 use crate::{prerequisites, shell};
 
 /// Start to first attributed line, at most.
 const FIRST_LINE_SECONDS_MAX: f64 = 0.5;
 const TRACEFS: &str = "/sys/kernel/tracing";
-/// Where the table is kept, between these two lines.
-const PAGE: &str = "docs/performance.md";
-const BEGIN: &str = "<!-- cargo xtask bench watch --write -->";
-const END: &str = "<!-- end of what the command wrote -->";
+/// Where the table is kept.
+const PAGE: Generated = Generated {
+    path: "docs/performance.md",
+    begin: "<!-- cargo xtask bench watch --write -->",
+    end: "<!-- end of what the command wrote -->",
+};
 
 /// What `bench` takes.
 #[derive(clap::Args)]
@@ -199,7 +202,7 @@ fn watch(arguments: &WatchArguments) -> Result<ExitCode> {
     .concat();
     shell::say(&report)?;
     if arguments.write {
-        write_page(&report)?;
+        PAGE.write(&report)?;
     }
     let held = first_line < FIRST_LINE_SECONDS_MAX && lost == 0;
     Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -248,13 +251,4 @@ fn setting(
         outside.connections,
         versions.join("; "),
     ))
-}
-
-fn write_page(report: &str) -> Result<()> {
-    let path = shell::workspace().join(PAGE);
-    let page = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    let (before, rest) = page.split_once(BEGIN).with_context(|| format!("{PAGE} has no line `{BEGIN}`"))?;
-    let (_, after) = rest.split_once(END).with_context(|| format!("{PAGE} has no line `{END}`"))?;
-    let page = format!("{before}{BEGIN}\n{report}{END}{after}");
-    fs::write(&path, page).with_context(|| format!("writing {}", path.display()))
 }

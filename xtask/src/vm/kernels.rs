@@ -19,7 +19,12 @@ pub(crate) struct Kernel {
     pub(crate) image: PathBuf,
     /// The folder whose `lib/modules/RELEASE` has its modules.
     pub(crate) root: PathBuf,
+    /// Where all that belongs to it is kept, for files made for it.
+    pub(crate) folder: PathBuf,
 }
+
+/// The series Debian has, oldest first; a bare 7 is the newest of them.
+pub(crate) const SERIES: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7"];
 
 /// Where Debian keeps a series. The package names carry the point release, so the newest is looked up.
 fn suite_of(series: &str) -> Result<&'static str> {
@@ -27,9 +32,8 @@ fn suite_of(series: &str) -> Result<&'static str> {
         "5.10" => "bullseye-security",
         "6.1" => "bookworm-security",
         "6.12" => "trixie-security",
-        "6.18" | "7.3" => "trixie-backports",
-        "7.2" => "sid",
-        _ => bail!("no Debian suite with a {series} kernel is known; known are 5.10 6.1 6.12 6.18 7.2 7.3"),
+        "6.18" | "7" => "trixie-backports",
+        _ => bail!("no Debian suite with a {series} kernel is known; known are {}", SERIES.join(" ")),
     })
 }
 
@@ -38,7 +42,7 @@ pub(crate) fn fetch(series: &str) -> Result<Kernel> {
     let suite = suite_of(series)?;
     let folder = shell::target_folder()?.join("vm").join(series);
     let root = folder.join("root");
-    if let Ok(kernel) = unpacked(&root) {
+    if let Ok(kernel) = unpacked(&folder) {
         return Ok(kernel);
     }
     let apt = Apt::new(&folder, suite)?;
@@ -54,13 +58,14 @@ pub(crate) fn fetch(series: &str) -> Result<Kernel> {
         // From trixie on the packages hold usr/lib alone; depmod and modprobe look below lib.
         std::os::unix::fs::symlink("usr/lib", root.join("lib")).context("linking lib to usr/lib")?;
     }
-    let kernel = unpacked(&root)?;
+    let kernel = unpacked(&folder)?;
     let depmod = shell::find("depmod").context("looking for depmod")?;
     shell::run(Command::new(depmod).arg("-b").arg(&root).arg(&kernel.release))?;
     Ok(kernel)
 }
 
-fn unpacked(root: &Path) -> Result<Kernel> {
+fn unpacked(folder: &Path) -> Result<Kernel> {
+    let root = folder.join("root");
     let modules = files_in(&root.join("lib/modules"))?;
     let modules = modules.first().context("no modules in the kernel package")?;
     let release = modules.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -68,7 +73,7 @@ fn unpacked(root: &Path) -> Result<Kernel> {
         .into_iter()
         .find(|image| image.is_file())
         .context("no image in the kernel package")?;
-    Ok(Kernel { release, image, root: root.to_owned() })
+    Ok(Kernel { release, image, root, folder: folder.to_owned() })
 }
 
 fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {

@@ -1,9 +1,12 @@
 //! `cargo xtask vm-test`: the live tests of the ladder in guest kernels, where hooks work that this
 //! machine's kernel may lack. The same test binary runs there as here.
 
-mod guest;
+mod answers;
+mod errands;
 mod kernels;
+mod page;
 mod qemu;
+mod stage;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,14 +14,15 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use self::answers::Answers;
+use self::errands::Condition;
+use self::kernels::Kernel;
+use self::page::Visit;
 use crate::test::{self, Tally, TestBinary};
 use crate::{prerequisites, shell};
 
-/// The kernel that `cargo xtask test` boots.
-const DEFAULT_SERIES: &str = "6.12";
-
-/// The tests of the live binary that are about hooks, not about the machine.
-const FILTER: &str = "ladder::";
+/// What `cargo xtask test` boots.
+const DEFAULT: [(&str, &[Condition]); 2] = [("5.10", &[Condition::Plain]), ("6.12", &Condition::ALL)];
 
 /// Programs of this machine that the guest's making needs, and the Debian package of each.
 const NEEDED: [(&str, &str); 7] = [
@@ -34,29 +38,55 @@ const NEEDED: [(&str, &str); 7] = [
 /// What `vm-test` takes.
 #[derive(clap::Args)]
 pub(crate) struct VmArguments {
-    /// Kernel series to boot, of those Debian has: 5.10, 6.1, 6.12, 6.18, 7.2, 7.3
-    #[arg(default_value = DEFAULT_SERIES)]
+    /// Kernel series to boot, of those Debian has: 5.10, 6.1, 6.12, 6.18, 7 (the newest). By default what CI boots
     series: Vec<String>,
-    /// Run only the live tests whose names contain this
-    #[arg(long, default_value = FILTER)]
-    filter: String,
+    /// Every series, in every condition
+    #[arg(long, conflicts_with_all = ["series", "condition"])]
+    all: bool,
+    /// In which condition a named series is booted
+    #[arg(long, default_value = "plain", requires = "series")]
+    condition: Vec<Condition>,
+    /// Run the live tests whose names contain this, in place of those about hooks
+    #[arg(long)]
+    filter: Option<String>,
+    /// Put the result into docs/kernels.md
+    #[arg(long, requires = "all")]
+    write: bool,
     /// Install what is missing without asking
     #[arg(long, short)]
     yes: bool,
 }
 
-/// The subcommand: here what cannot be had is an error.
+impl VmArguments {
+    fn boots(&self) -> Vec<(&str, &[Condition])> {
+        if self.all {
+            kernels::SERIES.iter().map(|series| (*series, &Condition::ALL[..])).collect()
+        } else if self.series.is_empty() {
+            DEFAULT.into()
+        } else {
+            self.series.iter().map(|series| (series.as_str(), &*self.condition)).collect()
+        }
+    }
+}
+
+/// The subcommand: here it is an error if no guest can be made at all.
 pub(crate) fn test(arguments: &VmArguments) -> Result<ExitCode> {
     prerequisites::ensure(arguments.yes)?;
     let missing = missing_programs();
     anyhow::ensure!(missing.is_empty(), "guest kernels need {missing}");
     let binaries = test::build()?;
-    let guest =
-        Guest { live: live_binary(&binaries)?, netsnoop: &test::build_release()?, filter: &arguments.filter };
+    let programs = Programs {
+        live: live_binary(&binaries)?,
+        netsnoop: &test::build_release()?,
+        filter: arguments.filter.as_deref(),
+    };
     let mut tally = Tally::default();
-    for series in &arguments.series {
-        let kernel = kernels::fetch(series).with_context(|| format!("fetching a {series} kernel"))?;
-        run_in(&kernel, &guest, &mut tally)?;
+    let mut tour = Tour { programs, tally: &mut tally, visits: Vec::new(), missing: Vec::new() };
+    for (series, conditions) in arguments.boots() {
+        tour.boot(series, conditions)?;
+    }
+    if arguments.write {
+        page::PAGE.write(&page::render(&tour.visits, &tour.missing)?)?;
     }
     tally.close()
 }
@@ -68,23 +98,21 @@ pub(crate) fn test_defaults(binaries: &[TestBinary], netsnoop: &Path, tally: &mu
         tally.skip("vm-test", &format!("guest kernels need {missing}"));
         return Ok(());
     }
-    let guest = Guest { live: live_binary(binaries)?, netsnoop, filter: FILTER };
-    match kernels::fetch(DEFAULT_SERIES) {
-        Ok(kernel) => run_in(&kernel, &guest, tally),
-        Err(error) => {
-            tally.skip(&format!("vm-test {DEFAULT_SERIES}"), &format!("no such kernel to be had: {error:#}"));
-            Ok(())
-        }
+    let programs = Programs { live: live_binary(binaries)?, netsnoop, filter: None };
+    let mut tour = Tour { programs, tally, visits: Vec::new(), missing: Vec::new() };
+    for (series, conditions) in DEFAULT {
+        tour.boot(series, conditions)?;
     }
+    Ok(())
 }
 
-/// What runs in a guest.
-struct Guest<'a> {
+/// What runs in guests.
+struct Programs<'a> {
     live: &'a TestBinary,
     /// The netsnoop under test.
     netsnoop: &'a Path,
-    /// Which of the live tests.
-    filter: &'a str,
+    /// Which of the live tests, if not those for the condition.
+    filter: Option<&'a str>,
 }
 
 fn missing_programs() -> String {
@@ -100,10 +128,47 @@ fn live_binary(binaries: &[TestBinary]) -> Result<&TestBinary> {
     binaries.iter().find(|binary| binary.name == "live").context("cargo built no test named live")
 }
 
-fn run_in(kernel: &kernels::Kernel, guest: &Guest<'_>, tally: &mut Tally) -> Result<()> {
-    let started = Instant::now();
-    shell::say(&format!("booting {} for the tests named {}", kernel.release, guest.filter))?;
-    let initramfs = guest::pack(kernel, guest).context("packing the guest's files")?;
-    qemu::run(kernel, &initramfs, tally).with_context(|| format!("running {} in QEMU", kernel.release))?;
-    shell::say(&format!("guest {} took {:.0} s", kernel.release, started.elapsed().as_secs_f64()))
+/// One kernel after the other.
+struct Tour<'a> {
+    programs: Programs<'a>,
+    tally: &'a mut Tally,
+    visits: Vec<Visit>,
+    /// Kernels that could not be had, with why.
+    missing: Vec<String>,
+}
+
+impl Tour<'_> {
+    /// Boots the newest kernel of `series` once for each condition.
+    fn boot(&mut self, series: &str, conditions: &[Condition]) -> Result<()> {
+        let kernel = match kernels::fetch(series) {
+            Ok(kernel) => kernel,
+            Err(error) => {
+                self.tally
+                    .skip(&format!("vm-test {series}"), &format!("no such kernel to be had: {error:#}"));
+                self.missing.push(format!("{series}: {error:#}"));
+                return Ok(());
+            }
+        };
+        let stage = stage::lay_out(&kernel, &self.programs).context("laying out the guest's files")?;
+        for condition in conditions {
+            self.visit(&kernel, &stage, *condition)
+                .with_context(|| format!("running {} in QEMU", kernel.release))?;
+        }
+        Ok(())
+    }
+
+    fn visit(&mut self, kernel: &Kernel, stage: &stage::Stage, condition: Condition) -> Result<()> {
+        let started = Instant::now();
+        shell::say(&format!("booting {}, {}", kernel.release, condition.title()))?;
+        let init = errands::script(condition, &self.programs, &stage.modules)?;
+        let initramfs = stage.pack(&init).context("packing the guest's files")?;
+        let written = qemu::run(kernel, &initramfs, self.tally)?;
+        match Answers::read(&written.answers, &written.console) {
+            Ok(answers) => self.visits.push(Visit { condition, answers }),
+            Err(error) => {
+                self.tally.count(&format!("what doctor said in {} ({error})", kernel.release), false)
+            }
+        }
+        shell::say(&format!("guest {} took {:.0} s", kernel.release, started.elapsed().as_secs_f64()))
+    }
 }

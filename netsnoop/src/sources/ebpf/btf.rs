@@ -2,7 +2,7 @@
 //! kernel carries (`/sys/kernel/btf/vmlinux`, since Linux 5.4 with CONFIG_DEBUG_INFO_BTF).
 //!
 //! A reader of its own, because it needs one pass over the types where a general one builds them all.
-//! It answers offsets and existence only: sizes, enums and function signatures are left out. The bytes
+//! It answers offsets, and of functions that they exist and how many arguments they take: sizes, enums and types are left out. The bytes
 //! are an argument and may be anything; what cannot be read is an error or an absent answer.
 
 use thiserror::Error;
@@ -142,19 +142,19 @@ impl KernelTypes {
 
     /// Whether the kernel has a function of this name (since Linux 5.5: only those BTF describes).
     pub fn has_function(&self, name: &str) -> bool {
-        self.has(kind::FUNC, name)
+        self.function(name).is_some()
     }
 
-    /// Whether the kernel has this tracepoint for raw and BTF tracepoint programs: each has a type
-    /// `btf_trace_<name>` (<https://github.com/torvalds/linux/blob/v5.5/include/trace/bpf_probe.h#L78>).
-    pub fn has_tracepoint(&self, name: &str) -> bool {
-        self.has(kind::TYPEDEF, &format!("btf_trace_{name}"))
+    /// How many arguments the kernel's function of this name takes.
+    pub fn arguments_of(&self, function: &str) -> Option<u32> {
+        let prototype = self.type_of(self.function(function)?.target)?;
+        (prototype.kind == kind::FUNC_PROTO).then_some(u32::try_from(prototype.members).ok()?)
     }
 
-    fn has(&self, wanted_kind: u32, wanted_name: &str) -> bool {
+    fn function(&self, name: &str) -> Option<Type> {
         (1..self.starts.len())
             .filter_map(|id| self.header_at(*self.starts.get(id)?))
-            .any(|this| this.kind == wanted_kind && self.name(this.name) == Some(wanted_name.as_bytes()))
+            .find(|this| this.kind == kind::FUNC && self.name(this.name) == Some(name.as_bytes()))
     }
 
     fn path_offset_bits(&self, composite: u32, path: &str) -> Option<u32> {
@@ -351,7 +351,6 @@ mod tests {
         btf.composite(STRUCT, "far", &[("a", int, u32::MAX), ("", inner, u32::MAX)]);
         let prototype = btf.add("", (13 << 24) | 1, 0, &[0, int]);
         btf.wrapper(12, "tcp_connect", prototype);
-        btf.wrapper(8, "btf_trace_inet_sock_set_state", prototype);
         btf.bytes()
     }
 
@@ -375,12 +374,12 @@ mod tests {
     }
 
     #[test]
-    fn existence_is_told_by_kind_and_name() {
+    fn functions_are_told_by_kind_and_name() {
         let types = KernelTypes::parse(&sample()).expect("the sample is sound");
         assert!(types.has_function("tcp_connect"));
         assert!(!types.has_function("file"));
-        assert!(types.has_tracepoint("inet_sock_set_state"));
-        assert!(!types.has_tracepoint("tcp_connect"));
+        assert_eq!(types.arguments_of("tcp_connect"), Some(1));
+        assert_eq!(types.arguments_of("inet_csk_accept"), None);
     }
 
     #[test]

@@ -34,6 +34,11 @@ impl Failure {
             ProgramError::LoadError { io_error, verifier_log } => {
                 refusal("BPF_PROG_LOAD", io_error, &verifier_log.to_string())
             }
+            ProgramError::SyscallError(SyscallError { call: call @ "perf_event_open", io_error })
+                if io_error.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                (Cause::PerfEvent, format!("{call}: {io_error}"))
+            }
             ProgramError::SyscallError(SyscallError { call, io_error }) => {
                 (cause_of(io_error), format!("{call}: {io_error}"))
             }
@@ -133,7 +138,7 @@ mod tests {
         };
         check(
             syscall("perf_event_open", 13),
-            Cause::Permission,
+            Cause::PerfEvent,
             "perf_event_open: Permission denied (os error 13)",
         );
         check(

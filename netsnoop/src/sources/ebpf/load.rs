@@ -2,11 +2,17 @@
 //!
 //! The programs in it are loaded and attached one by one by `attach`.
 
+use std::io;
+
 use anyhow::{Context, Result};
-use aya::{Btf, EbpfLoader, Endianness, VerifierLogLevel};
+use aya::maps::MapError;
+use aya::{Btf, EbpfError, EbpfLoader, Endianness, VerifierLogLevel};
 use netsnoop_common::offsets::{ABSENT, KernelOffsets};
-use netsnoop_common::programs::{ACCEPT_EXIT_RUNG, CONNECT_BY_STATE, CONNECTING, EVENTS, OFFSETS, USES};
+use netsnoop_common::programs::{
+    ACCEPT_ARGUMENTS, ACCEPT_EXIT_RUNG, CONNECT_BY_STATE, CONNECTING, EVENTS, MAKES_COOKIES, OFFSETS, USES,
+};
 use netsnoop_core::attribution::Rung;
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::btf::{KERNEL_BTF_PATH, KernelTypes};
@@ -14,10 +20,20 @@ use super::report::{Cause, Failure};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETSNOOP_EBPF_OBJECT"));
 
+/// What the kernel's types tell of it.
+#[derive(Debug)]
+struct TypeFacts {
+    offsets: [u32; KernelOffsets::FIELDS.len()],
+    /// See [`MAKES_COOKIES`].
+    makes_cookies: u32,
+    /// See [`ACCEPT_ARGUMENTS`].
+    accept_arguments: u32,
+}
+
 /// What the programs need to know of the running kernel.
 #[derive(Debug)]
 pub(super) struct KernelFacts {
-    offsets: [u32; KernelOffsets::FIELDS.len()],
+    types: TypeFacts,
     pub(super) btf: Btf,
 }
 
@@ -30,22 +46,27 @@ impl KernelFacts {
         let bytes = std::fs::read(KERNEL_BTF_PATH).with_context(|| {
             format!("reading {KERNEL_BTF_PATH}, which tells where the kernel keeps the fields of its structs")
         })?;
-        let offsets = read_offsets(&bytes)?;
+        let types = read_types(&bytes)?;
         let btf = Btf::parse(&bytes, Endianness::default())
             .with_context(|| format!("finding attach points in {KERNEL_BTF_PATH}"))?;
-        Ok(Self { offsets, btf })
+        Ok(Self { types, btf })
     }
 }
 
 /// The types it reads are given back before others are made of the same bytes: each takes several megabytes.
-fn read_offsets(bytes: &[u8]) -> Result<[u32; KernelOffsets::FIELDS.len()]> {
+fn read_types(bytes: &[u8]) -> Result<TypeFacts> {
     let types = KernelTypes::parse(bytes).with_context(|| format!("understanding {KERNEL_BTF_PATH}"))?;
-    Ok(KernelOffsets::FIELDS.map(|field| {
+    let offsets = KernelOffsets::FIELDS.map(|field| {
         types.offset_of(field.structure, field.path).unwrap_or_else(|| {
             log::debug!("this kernel has no {}.{}", field.structure, field.path);
             ABSENT
         })
-    }))
+    });
+    // The function that answers BTF tracepoints, of the same age as their permission to ask:
+    // https://github.com/torvalds/linux/commit/c5dbb89fc2ac
+    let makes_cookies = u32::from(types.has_function("bpf_get_socket_ptr_cookie"));
+    let accept_arguments = types.arguments_of("inet_csk_accept").unwrap_or_default();
+    Ok(TypeFacts { offsets, makes_cookies, accept_arguments })
 }
 
 /// How the programs shall behave.
@@ -68,7 +89,9 @@ pub(super) fn object(facts: &KernelFacts, globals: Globals, ring: bool) -> Resul
     let mut loader = EbpfLoader::new();
     loader
         .btf(Some(&facts.btf))
-        .override_global(OFFSETS, &facts.offsets, true)
+        .override_global(OFFSETS, &facts.types.offsets, true)
+        .override_global(MAKES_COOKIES, &facts.types.makes_cookies, true)
+        .override_global(ACCEPT_ARGUMENTS, &facts.types.accept_arguments, true)
         .override_global(CONNECT_BY_STATE, &connect_by_state, true)
         .override_global(ACCEPT_EXIT_RUNG, &accept_exit_rung, true)
         .override_global(aya_log::LEVEL, &log_level, false)
@@ -76,16 +99,27 @@ pub(super) fn object(facts: &KernelFacts, globals: Globals, ring: bool) -> Resul
     if !ring {
         loader.map_max_entries(EVENTS, 1).map_max_entries(USES, 1).map_max_entries(CONNECTING, 1);
     }
-    raise_locked_memory_limit();
-    loader.load(OBJECT).map_err(|error| Failure::of_object(&error))
+    let raised = raise_locked_memory_limit();
+    loader.load(OBJECT).map_err(|error| {
+        let failure = Failure::of_object(&error);
+        match raised {
+            Err(limit) if is_map_denied(&error) => Failure::plain(
+                Cause::LockedMemory,
+                format!("{failure}, and raising the limit of locked memory: {limit}"),
+            ),
+            _ => failure,
+        }
+    })
 }
 
 /// Before Linux 5.11 maps count as locked memory, of which a process may have 64 KiB by default
-/// (<https://github.com/torvalds/linux/commit/97306be45fbe>). Where the limit may not be raised, making
-/// the maps fails with a reason of its own.
-fn raise_locked_memory_limit() {
-    let unlimited = Rlimit { current: None, maximum: None };
-    if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
-        log::debug!("raising the limit of locked memory: {error}");
-    }
+/// (<https://github.com/torvalds/linux/commit/97306be45fbe>).
+fn raise_locked_memory_limit() -> Result<(), Errno> {
+    setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None })
+}
+
+/// Too much locked memory is told as EPERM (man 2 bpf).
+fn is_map_denied(error: &EbpfError) -> bool {
+    let EbpfError::MapError(MapError::CreateError { io_error, .. }) = error else { return false };
+    io_error.kind() == io::ErrorKind::PermissionDenied
 }

@@ -54,6 +54,10 @@ pub struct Failure {
 pub enum Cause {
     /// The kernel denied it.
     Permission,
+    /// The kernel denied a perf event, which has a lock of its own beside capabilities.
+    PerfEvent,
+    /// The kernel counts maps as locked memory, and this process may not lock more.
+    LockedMemory,
     /// The kernel has not got what the program attaches to.
     MissingHook,
     /// The verifier refused the program.

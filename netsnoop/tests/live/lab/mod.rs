@@ -31,7 +31,7 @@ pub(crate) fn patience() -> Duration {
 }
 
 /// netsnoop's own patience with its sources, which is 100 ms on a real machine.
-fn settle() -> String {
+pub(crate) fn settle() -> String {
     format!("--settle={}ms", 100 * slowness())
 }
 

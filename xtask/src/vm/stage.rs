@@ -1,6 +1,7 @@
-//! The guest's whole userland as an initramfs: the test binary, what it starts, their libraries.
+//! The guest's whole userland as an initramfs: the programs it is to run, what they start, their libraries.
 //!
-//! Every file keeps the path it has here, because tests find netsnoop by the path cargo built it at.
+//! Every file keeps the path it has here, because tests find netsnoop by the path cargo built it at. What is
+//! run in which order is `errands`'.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,71 +12,42 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::Guest;
+use super::Programs;
 use super::kernels::Kernel;
 use crate::shell;
 
-/// Programs of this machine that the live tests start.
-const PROGRAMS: [&str; 6] = ["sh", "ip", "nsenter", "unshare", "busybox", "setpriv"];
+/// Programs of this machine that the tests start.
+const STARTED: [&str; 6] = ["sh", "ip", "nsenter", "unshare", "busybox", "setpriv"];
 
 /// Modules that the tests' networks and lookups need; what is built in needs none.
 const MODULES: [&str; 6] = ["veth", "bridge", "inet_diag", "tcp_diag", "udp_diag", "unix_diag"];
 
-/// Packs the guest's files and returns the archive.
-pub(super) fn pack(kernel: &Kernel, guest: &Guest<'_>) -> Result<PathBuf> {
-    let live = guest.live;
-    let folder = shell::target_folder()?.join("vm");
-    let stage = Stage::new(folder.join("stage"))?;
+/// Lays out the files of a guest with this kernel, all but its init.
+pub(super) fn lay_out(kernel: &Kernel, programs: &Programs<'_>) -> Result<Stage> {
+    let stage = Stage::new(kernel.folder.join("stage"))?;
+    let live = programs.live;
     let built = live.executable.parent().and_then(Path::parent).context("the test binary lies at /")?;
     let traffic = built.join("examples/traffic");
-    for program in [&live.executable, guest.netsnoop, &traffic] {
+    for program in [&live.executable, programs.netsnoop, &traffic] {
         stage.add_program(program)?;
     }
-    for name in PROGRAMS {
+    for name in STARTED {
         let path = shell::find(name).with_context(|| format!("{name} is not on this machine"))?;
         stage.add_program(&path)?;
     }
-    let modules = stage.add_modules(kernel)?;
-    // Its working folder; nothing in it is read.
+    // The tests' working folder; nothing in it is read.
     stage.place(&live.folder.join("Cargo.toml"))?;
-    stage.write_init(&init_script(guest, &modules))?;
-    let archive = folder.join("initramfs.cpio");
-    stage.archive(&archive)?;
-    Ok(archive)
-}
-
-/// Only mounts, modules and the test: what a distribution does beyond that is not under test.
-fn init_script(guest: &Guest<'_>, modules: &[String]) -> String {
-    let insert: String = modules
-        .iter()
-        .map(|module| format!("busybox insmod /modules/{module} || echo no {module}\n"))
-        .collect();
-    format!(
-        "#!/bin/busybox sh\n\
-         export PATH=/usr/sbin:/usr/bin:/sbin:/bin\n\
-         busybox mount -t proc proc /proc\n\
-         busybox mount -t sysfs sysfs /sys\n\
-         busybox mount -t devtmpfs devtmpfs /dev\n\
-         busybox mount -t tmpfs tmpfs /run\n\
-         busybox mount -t cgroup2 cgroup2 /sys/fs/cgroup\n\
-         busybox mount -t bpf bpf /sys/fs/bpf\n\
-         {insert}\
-         ip link set lo up\n\
-         cd {folder}\n\
-         export NETSNOOP_TEST_SLOWNESS=10 NETSNOOP_UNDER_TEST={netsnoop}\n\
-         {live} --test-threads=1 {filter}\n\
-         echo VM-EXIT $?\n\
-         busybox poweroff -f\n",
-        netsnoop = guest.netsnoop.display(),
-        folder = guest.live.folder.display(),
-        live = guest.live.executable.display(),
-        filter = guest.filter,
-    )
+    // Programs that look up root's name find it.
+    fs::write(stage.root.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").context("writing etc/passwd")?;
+    let modules = stage.add_modules(kernel)?;
+    Ok(Stage { modules, ..stage })
 }
 
 /// The folder that becomes the guest's `/`.
-struct Stage {
+pub(super) struct Stage {
     root: PathBuf,
+    /// The file names of its modules below `/modules`, in the order to insert them.
+    pub(super) modules: Vec<String>,
 }
 
 impl Stage {
@@ -102,7 +74,7 @@ impl Stage {
         for name in ["bin", "sbin", "lib", "lib64"] {
             symlink(format!("usr/{name}"), root.join(name)).with_context(|| format!("linking {name}"))?;
         }
-        Ok(Self { root })
+        Ok(Self { root, modules: Vec::new() })
     }
 
     /// Where a file of this machine is in the guest.
@@ -183,12 +155,14 @@ impl Stage {
         Ok(name)
     }
 
-    fn write_init(&self, script: &str) -> Result<()> {
+    /// Packs all of it, with this shell script as init, and returns the archive.
+    pub(super) fn pack(&self, init: &str) -> Result<PathBuf> {
         let path = self.root.join("init");
-        fs::write(&path, script).context("writing the guest's init")?;
+        fs::write(&path, init).context("writing the guest's init")?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).context("making init executable")?;
-        // Programs that look up root's name find it.
-        fs::write(self.root.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").context("writing etc/passwd")
+        let archive = self.root.with_extension("cpio");
+        self.archive(&archive)?;
+        Ok(archive)
     }
 
     fn archive(&self, archive: &Path) -> Result<()> {
