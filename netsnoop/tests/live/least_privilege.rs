@@ -16,6 +16,11 @@ const FEW: &str = "-all,+net_raw,+net_admin,+bpf,+perfmon,+sys_ptrace,+dac_read_
 const FEW_AND_MEMORY: &str =
     "-all,+net_raw,+net_admin,+bpf,+perfmon,+sys_ptrace,+dac_read_search,+sys_resource";
 
+/// All that is needed on this kernel.
+fn enough() -> &'static str {
+    if kernel_version() >= (5, 11) { FEW } else { FEW_AND_MEMORY }
+}
+
 /// netsnoop in the node's namespace as the user nobody with these capabilities.
 fn restricted(lab: &Lab, capabilities: &str) -> Command {
     let mut command = lab.node.command(Path::new("setpriv"));
@@ -31,7 +36,7 @@ fn with_few_capabilities_every_client_has_its_owner() {
     let name = "least_privilege::with_few_capabilities_every_client_has_its_owner";
     let Some(lab) = Lab::new(name) else { return };
     let watch =
-        Watch::spawn(restricted(&lab, FEW_AND_MEMORY).args(["watch", "-o", "jsonl", "-i", "any", &settle()]));
+        Watch::spawn(restricted(&lab, enough()).args(["watch", "-o", "jsonl", "-i", "any", &settle()]));
     assert!(watch.is_ready(), "netsnoop does not start");
     let stage = Stage::new(&lab);
     let played = stage.play("");
@@ -54,7 +59,7 @@ fn with_few_capabilities_every_client_has_its_owner() {
 fn doctor_tells_the_lock_on_perf_events_from_a_missing_capability() {
     let name = "least_privilege::doctor_tells_the_lock_on_perf_events_from_a_missing_capability";
     let Some(lab) = Lab::new(name) else { return };
-    let diagnosis = Diagnosis::of(&mut restricted(&lab, FEW_AND_MEMORY));
+    let diagnosis = Diagnosis::of(&mut restricted(&lab, enough()));
     assert!(diagnosis.usable);
     let level: i32 =
         fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap().trim().parse().unwrap();
