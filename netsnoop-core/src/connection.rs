@@ -123,6 +123,8 @@ pub struct EndRecord {
     pub namespace: Option<NamespaceKey>,
     /// Who owns it.
     pub attribution: Attribution,
+    /// Since when the owner is known, if one is.
+    pub named_at: Option<Timestamp>,
     /// What is known of the owning process.
     pub facts: Option<Arc<ProcessFacts>>,
 }
@@ -157,6 +159,8 @@ pub struct ConnectionRecord {
     pub duration: Option<Duration>,
     /// The protocol.
     pub transport: Transport,
+    /// The client's initial sequence number (TCP), where it was seen.
+    pub isn: Option<u32>,
     /// The interface nearest to the client's socket that it was seen on.
     pub interface: Option<Arc<str>>,
     /// The end that asked.

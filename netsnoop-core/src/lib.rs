@@ -6,7 +6,7 @@
 //!
 //! Layers, each knowing only those to its left:
 //! vocabulary (`time` `five_tuple` `namespace` `socket` `process` `attribution`) <- decoders (`packet`
-//! `proc_text` `kernel_record`) <- `observation` <- `reconcile` -> `connection`.
+//! `proc_text` `kernel_record`) <- `observation` <- `reconcile` -> `connection` <- `comparison`.
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
@@ -26,6 +26,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod attribution;
+pub mod comparison;
 pub mod connection;
 pub mod five_tuple;
 pub mod inventory;

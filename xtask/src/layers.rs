@@ -25,7 +25,7 @@ const CORE_DEPENDENCIES: [&str; 4] = ["netsnoop-common", "ahash", "hashbrown", "
 
 /// Core's modules by layer, and the layers each may name besides itself. Decoders are layers of their
 /// own, so that none knows another.
-const CORE_LAYERS: [(&str, &[&str], &[&str]); 9] = [
+const CORE_LAYERS: [(&str, &[&str], &[&str]); 10] = [
     (
         "vocabulary",
         &[
@@ -47,6 +47,7 @@ const CORE_LAYERS: [(&str, &[&str], &[&str]); 9] = [
     ("observation", &["observation"], &["vocabulary", "packet decoder"]),
     ("kernel record decoder", &["kernel_record"], &["vocabulary", "observation"]),
     ("connection", &["connection"], &["vocabulary"]),
+    ("comparison", &["comparison"], &["vocabulary", "connection"]),
     ("connection view", &["connection_view"], &["vocabulary", "connection"]),
     (
         "reconcile",

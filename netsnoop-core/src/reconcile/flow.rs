@@ -49,6 +49,8 @@ pub(super) struct End {
     /// The namespace's key when the place was told, kept for records after the namespace has ended.
     pub(super) namespace: Option<NamespaceKey>,
     pub(super) attribution: Attribution,
+    /// Since when the owner that stands now is known.
+    pub(super) named_at: Option<Timestamp>,
     pub(super) cookie: Option<NonZeroU64>,
     /// Address of the kernel's `struct sock`, 0 if no event told it.
     pub(super) sock_address: u64,
@@ -67,6 +69,7 @@ impl End {
             place_certain: false,
             namespace: None,
             attribution: Attribution::unattributed(Reason::Pending),
+            named_at: None,
             cookie: None,
             sock_address: 0,
             search: Search::NotAsked,
@@ -223,11 +226,21 @@ impl Flow {
             (Some(before), Some(now)) => before.id != now.id || before.uid != now.uid,
             _ => before.owner != end.attribution.owner,
         };
+        if tells_more {
+            end.named_at = None;
+        }
         if let Some(rung) = rung {
             self.rungs.insert(rung);
         }
         self.changed |= opened && tells_more;
         outcome
+    }
+
+    /// Notes since when owners are known: to be called whenever they may have changed.
+    pub(super) fn note_owners(&mut self, now: Timestamp) {
+        for end in &mut self.ends {
+            end.named_at = if end.attribution.has_owner() { end.named_at.or(Some(now)) } else { None };
+        }
     }
 
     /// Moves on to `state`, if the connection has not ended and `state` is later.

@@ -52,6 +52,8 @@ impl Reconciler {
     /// Looks at a connection after something about it changed: what to ask, what to tell, when to look again.
     pub(super) fn review(&mut self, now: Timestamp, id: FlowId) {
         self.ask(now, id);
+        let Some(flow) = self.flows.get_mut(id) else { return };
+        flow.note_owners(now);
         let Some(flow) = self.flows.get(id) else { return };
         let due = !flow.opened && self.is_settled(now, flow)
             || flow.opened && (flow.changed || self.is_finished(now, flow));

@@ -66,6 +66,7 @@ impl Reconciler {
             rungs: flow.rungs,
             duration: (!flow.preexisting).then(|| at.since(flow.first_seen)),
             transport: flow.transport,
+            isn: flow.isn,
             interface: flow.interface.as_ref().map(|(name, _)| name.clone()),
             client: self.render_end(client),
             server: self.render_end(server),
@@ -80,6 +81,7 @@ impl Reconciler {
             namespace: end.namespace,
             facts: self.facts_of(&end.attribution),
             attribution: end.attribution.clone(),
+            named_at: end.named_at,
         }
     }
 

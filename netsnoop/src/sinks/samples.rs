@@ -29,7 +29,7 @@ pub(super) fn process(pid: u32, name: &str, uid: u32) -> Process {
 
 fn end(address: &str, port: u16, attribution: Attribution) -> EndRecord {
     let endpoint = Endpoint::new(address.parse().unwrap(), port);
-    EndRecord { endpoint, namespace: None, attribution, facts: None }
+    EndRecord { endpoint, namespace: None, attribution, named_at: None, facts: None }
 }
 
 fn rungs(rungs: &[Rung]) -> RungSet {
@@ -50,6 +50,7 @@ fn record(client: EndRecord, server: EndRecord) -> ConnectionRecord {
         rungs: rungs(&[Rung::Sockops]),
         duration: Some(Duration::ZERO),
         transport: Transport::Tcp,
+        isn: None,
         interface: None,
         client,
         server,
