@@ -28,7 +28,14 @@ pub fn write(config: &SourceConfig, opened: &Opened) -> anyhow::Result<()> {
 fn render(out: &mut dyn Write, config: &SourceConfig, opened: &Opened) -> io::Result<()> {
     let filter = config.filter.as_ref().map(|filter| format!(", {filter}")).unwrap_or_default();
     writeln!(out, "listening on {}{filter}; Ctrl-C ends", config.interfaces.join(", "))?;
-    writeln!(out, "owners by {}", names(working(config, opened)))?;
+    match opened.rungs().as_slice() {
+        [(_, only)] => writeln!(out, "owners by {}", names(*only))?,
+        ways => {
+            for (way, rungs) in ways {
+                writeln!(out, "{}: owners by {}", way.name(), names(*rungs))?;
+            }
+        }
+    }
     let missing = opened.ebpf.report().iter().filter(|report| !report.works() && !report.is_not_needed());
     for reason in startup::why_not(missing) {
         writeln!(out, "  without {reason}")?;
@@ -49,14 +56,6 @@ fn render(out: &mut dyn Write, config: &SourceConfig, opened: &Opened) -> io::Re
         )?;
     }
     Ok(())
-}
-
-fn working(config: &SourceConfig, opened: &Opened) -> RungSet {
-    let mut working = opened.ebpf.active();
-    for rung in [Rung::SockDiag, Rung::Proc].into_iter().filter(|rung| config.rungs.contains(*rung)) {
-        working.insert(rung);
-    }
-    working
 }
 
 fn names(rungs: RungSet) -> String {

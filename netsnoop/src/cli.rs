@@ -28,6 +28,7 @@ Which user, pod, container and process on this node talks to which service?
 
   netsnoop watch                                  every new connection, with both owners
   netsnoop watch --user alice tcp port 5432       alice's connections to PostgreSQL
+  netsnoop compare                                what eBPF and /proc know of the same traffic
   netsnoop doctor                                 what this kernel and these privileges allow
 
 Most of it needs root. `netsnoop help` lists everything.
@@ -57,6 +58,27 @@ ENVIRONMENT
   ones take a list with commas in both places. NO_COLOR stops colours.
 
 EXIT CODES  0 done; 1 the run failed; 2 usage; 77 a privilege or kernel feature is missing.";
+
+const COMPARE_HELP: &str = "\
+Two ways look at the same packets at the same time: ebpf has the kernel programs and their socket
+iterator, proc has sock_diag and the files of /proc. Neither is told what the other finds. For each
+end of a connection that is on this node, the result says whether both name the same owner, only one
+does and why the other does not, or they disagree; and how long each took from the first sight of a
+connection to its owner. Connections that were there before are compared too, but not timed.
+
+What crosses no interface that is captured on, as a pod's talk to itself, only eBPF can know:
+it is counted with the reason not_captured, which is no fault of /proc.
+
+EXAMPLES
+  netsnoop compare                             ten seconds of everything
+  netsnoop compare --duration 1m tcp port 443  a minute of TLS
+  netsnoop compare --rung tp_btf --rung proc   these two against each other
+  netsnoop compare -o json > compared.json     for machines (docs/schema/compare-v1.schema.json)
+
+--rung chooses within each way: a way of which none is named keeps all of its own.
+
+EXIT CODES  0 done, also if they disagree; 1 the run failed; 2 usage; 77 a privilege or kernel
+            feature is missing, as when no kernel program works: there is nothing to compare then.";
 
 const MAIN_HELP: &str = "\
 Exit codes: 0 done; 1 the run failed; 2 usage; 77 a privilege or kernel feature is missing.";
@@ -108,6 +130,8 @@ pub struct GlobalArgs {
 pub enum Command {
     /// Show connections with the owners of both ends, as they happen
     Watch(Box<WatchArgs>),
+    /// Run eBPF and /proc side by side on live traffic, and tell where their owners agree and differ
+    Compare(Box<CompareArgs>),
     /// Tell what this kernel and these privileges allow, and the remedy for what they do not
     Doctor(DoctorArgs),
     /// Print a completion script for a shell
@@ -128,7 +152,7 @@ pub enum Command {
 pub struct DoctorArgs {
     /// How to print the result
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-    pub output: DoctorFormat,
+    pub output: ReportFormat,
 }
 
 /// `netsnoop watch`, with tcpdump's letters where tcpdump has them.
@@ -151,6 +175,35 @@ pub struct WatchArgs {
     /// How they are shown.
     #[command(flatten)]
     pub print: PrintArgs,
+    /// Only packets that this BPF expression matches (man 7 pcap-filter)
+    #[arg(value_name = "EXPRESSION", env = "NETSNOOP_EXPRESSION", hide_env = true)]
+    pub expression: Vec<String>,
+}
+
+/// `netsnoop compare`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = COMPARE_HELP)]
+pub struct CompareArgs {
+    /// Compare for this long; Ctrl-C ends it earlier, with the result so far
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::comparison_time)]
+    #[arg(env = "NETSNOOP_DURATION", hide_env = true)]
+    pub duration: Duration,
+    /// How packets are captured.
+    #[command(flatten)]
+    pub capture: CaptureArgs,
+    /// Which rungs are used.
+    #[command(flatten)]
+    pub rungs: RungArgs,
+    /// Which connections are compared.
+    #[command(flatten)]
+    pub select: SelectArgs,
+    /// How to print the result
+    #[arg(short, long, value_name = "FORMAT", default_value = "text", help_heading = "Output")]
+    pub output: ReportFormat,
+    /// Print uids, not user names
+    #[arg(short, long, value_parser = BoolishValueParser::new(), help_heading = "Output")]
+    #[arg(env = "NETSNOOP_NUMERIC", hide_env = true)]
+    pub numeric: bool,
     /// Only packets that this BPF expression matches (man 7 pcap-filter)
     #[arg(value_name = "EXPRESSION", env = "NETSNOOP_EXPRESSION", hide_env = true)]
     pub expression: Vec<String>,
@@ -200,6 +253,15 @@ pub struct KnowingArgs {
     /// Whether to use kernel programs: as far as they work, not at all, or not without them
     #[arg(long, value_name = "USE", default_value = "auto", env = "NETSNOOP_EBPF", hide_env = true)]
     pub ebpf: EbpfUse,
+    /// Which rungs are used.
+    #[command(flatten)]
+    pub rungs: RungArgs,
+}
+
+/// Options about the rungs of the ladder.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Ways of knowing")]
+pub struct RungArgs {
     /// Use only this rung of the ladder that `doctor` prints (repeatable)
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = values::rung())]
     #[arg(env = "NETSNOOP_RUNG", hide_env = true)]
@@ -305,9 +367,9 @@ pub enum OutputFormat {
     Jsonl,
 }
 
-/// How the doctor's result is printed.
+/// How the result of `doctor` and `compare` is printed.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DoctorFormat {
+pub enum ReportFormat {
     /// For people.
     Text,
     /// One JSON object.
@@ -349,6 +411,7 @@ mod tests {
         };
         check(EXAMPLES);
         check(WATCH_HELP);
+        check(COMPARE_HELP);
         check(include_str!("../../README.md"));
     }
 
@@ -356,7 +419,7 @@ mod tests {
     fn examples_parse() {
         let commands =
             |text: &'static str| text.lines().filter_map(|line| line.trim().strip_prefix("netsnoop "));
-        for command in commands(EXAMPLES).chain(commands(WATCH_HELP)) {
+        for command in [EXAMPLES, WATCH_HELP, COMPARE_HELP].into_iter().flat_map(commands) {
             // Two spaces begin the explanation, and the shell takes what follows `>`.
             let command = command.split("  ").next().unwrap().split(" > ").next().unwrap();
             let words = ["netsnoop"].into_iter().chain(command.split_whitespace());

@@ -6,8 +6,8 @@ use anyhow::{Context, anyhow};
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::cli::{Cli, Command, DoctorFormat, EXAMPLES, GlobalArgs, WatchArgs};
-use crate::config::WatchConfig;
+use crate::cli::{Cli, Command, CompareArgs, EXAMPLES, GlobalArgs, ReportFormat, WatchArgs};
+use crate::config::{CompareConfig, WatchConfig};
 use crate::doctor::{self, DoctorSettings};
 use crate::failure::Failure;
 use crate::pipeline;
@@ -17,6 +17,7 @@ use crate::sources::capture;
 pub fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Some(Command::Watch(args)) => watch(*args, &cli.global),
+        Some(Command::Compare(args)) => compare(*args, &cli.global),
         Some(Command::Doctor(args)) => doctor(args.output, &cli.global),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Man { command }) => man(command.as_deref()),
@@ -26,20 +27,31 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
 
 fn watch(args: WatchArgs, global: &GlobalArgs) -> Result<(), Failure> {
     if args.capture.list_interfaces {
-        let mut list = Vec::new();
-        capture::list_interfaces(&mut list)?;
-        return print(&list);
+        return list_interfaces();
     }
-    pipeline::watch(WatchConfig::decide(args, global)?)
+    pipeline::watch(&WatchConfig::decide(args, global)?)
 }
 
-fn doctor(format: DoctorFormat, global: &GlobalArgs) -> Result<(), Failure> {
+fn compare(args: CompareArgs, global: &GlobalArgs) -> Result<(), Failure> {
+    if args.capture.list_interfaces {
+        return list_interfaces();
+    }
+    pipeline::compare(&CompareConfig::decide(args, global)?)
+}
+
+fn list_interfaces() -> Result<(), Failure> {
+    let mut list = Vec::new();
+    capture::list_interfaces(&mut list)?;
+    print(&list)
+}
+
+fn doctor(format: ReportFormat, global: &GlobalArgs) -> Result<(), Failure> {
     let diagnosis =
         doctor::examine(&DoctorSettings { proc_root: global.proc_root.clone(), log: global.verbose >= 2 });
     let mut text = Vec::new();
     match format {
-        DoctorFormat::Text => diagnosis.write_text(&mut text),
-        DoctorFormat::Json => diagnosis.write_json(&mut text),
+        ReportFormat::Text => diagnosis.write_text(&mut text),
+        ReportFormat::Json => diagnosis.write_json(&mut text),
     }
     .context("rendering the diagnosis")?;
     print(&text)?;

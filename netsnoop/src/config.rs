@@ -14,8 +14,8 @@ use netsnoop_core::packet::Direction;
 use netsnoop_core::service::Services;
 
 use crate::cli::{
-    CaptureArgs, CaptureDirection, ColorChoice, EbpfUse, GlobalArgs, KnowingArgs, OutputFormat, PodName,
-    PrintArgs, SelectArgs, UserSelector, WatchArgs,
+    CaptureArgs, CaptureDirection, ColorChoice, CompareArgs, EbpfUse, GlobalArgs, KnowingArgs, OutputFormat,
+    PodName, PrintArgs, ReportFormat, RungArgs, SelectArgs, UserSelector, WatchArgs,
 };
 use crate::failure::Failure;
 use crate::sources::capture::ANY_INTERFACE;
@@ -131,18 +131,92 @@ impl RecordEvents {
     }
 }
 
+/// What `netsnoop compare` is to do.
+#[derive(Clone, Debug)]
+pub struct CompareConfig {
+    /// What is opened.
+    pub sources: SourceConfig,
+    /// Which connections are compared.
+    pub owners: OwnerSelectors,
+    /// For how long.
+    pub duration: Duration,
+    /// How the result is printed.
+    pub format: ReportFormat,
+    /// Whether user names are left out.
+    pub numeric: bool,
+    /// Whether it is coloured.
+    pub color: bool,
+}
+
 impl WatchConfig {
     /// Decides. What contradicts itself is a usage failure.
     pub fn decide(args: WatchArgs, global: &GlobalArgs) -> Result<Self, Failure> {
         let WatchArgs { capture, knowing, select, count, print, expression } = args;
+        let knowing = Knowing::of_watch(&knowing).map_err(Failure::usage)?;
         let (services, owners) = selection(select).map_err(Failure::usage)?;
-        let sources = SourceConfig::decide((capture, knowing, expression), services, global);
         Ok(Self {
-            sources: sources.map_err(Failure::usage)?,
+            sources: SourceConfig::decide((capture, expression), knowing, services, global),
             owners,
             count,
             output: output(&print, global.color),
         })
+    }
+}
+
+impl CompareConfig {
+    /// Decides. What contradicts itself is a usage failure.
+    pub fn decide(args: CompareArgs, global: &GlobalArgs) -> Result<Self, Failure> {
+        let CompareArgs { duration, capture, rungs, select, output, numeric, expression } = args;
+        let (services, owners) = selection(select).map_err(Failure::usage)?;
+        let knowing = Knowing::of_both_ways(&rungs);
+        Ok(Self {
+            sources: SourceConfig::decide((capture, expression), knowing, services, global),
+            owners,
+            duration,
+            format: output,
+            numeric,
+            color: is_colored(global.color),
+        })
+    }
+}
+
+/// Which rungs may be used, which must work, and how long they are waited for.
+struct Knowing {
+    rungs: RungSet,
+    compared_with: Option<RungSet>,
+    explicit_rungs: bool,
+    ebpf_required: bool,
+    settle: Duration,
+}
+
+impl Knowing {
+    fn of_watch(knowing: &KnowingArgs) -> anyhow::Result<Self> {
+        Ok(Self {
+            rungs: allowed_rungs(knowing)?,
+            compared_with: None,
+            explicit_rungs: !knowing.rungs.rung.is_empty(),
+            ebpf_required: knowing.ebpf == EbpfUse::Require,
+            settle: knowing.rungs.settle,
+        })
+    }
+
+    /// `--rung` chooses within each way; a way of which none is named keeps all of its own.
+    fn of_both_ways(args: &RungArgs) -> Self {
+        let chosen = |is_its_own: fn(Rung) -> bool| {
+            let named = args.rung.iter().copied().filter(|rung| is_its_own(*rung)).collect::<Vec<_>>();
+            let all = Rung::ALL.into_iter().filter(|rung| is_its_own(*rung)).collect();
+            let mut rungs = RungSet::EMPTY;
+            let chosen: Vec<Rung> = if named.is_empty() { all } else { named };
+            chosen.into_iter().for_each(|rung| rungs.insert(rung));
+            rungs
+        };
+        Self {
+            rungs: chosen(needs_ebpf),
+            compared_with: Some(chosen(|rung| !needs_ebpf(rung))),
+            explicit_rungs: args.rung.iter().copied().any(needs_ebpf),
+            ebpf_required: true,
+            settle: args.settle,
+        }
     }
 }
 
@@ -153,13 +227,14 @@ impl SourceConfig {
     }
 
     fn decide(
-        (capture, knowing, expression): (CaptureArgs, KnowingArgs, Vec<String>),
+        (capture, expression): (CaptureArgs, Vec<String>),
+        knowing: Knowing,
         services: Services,
         global: &GlobalArgs,
-    ) -> anyhow::Result<Self> {
+    ) -> Self {
         let filter = expression.join(" ");
         let filter = filter.trim();
-        Ok(Self {
+        Self {
             snapshot_length: if capture.snapshot_length == 0 {
                 WHOLE_PACKET
             } else {
@@ -170,15 +245,15 @@ impl SourceConfig {
             direction: direction(capture.direction),
             interfaces: interfaces(capture),
             filter: (!filter.is_empty()).then(|| filter.to_owned()),
-            rungs: allowed_rungs(&knowing)?,
-            compared_with: None,
-            explicit_rungs: !knowing.rung.is_empty(),
-            ebpf_required: knowing.ebpf == EbpfUse::Require,
+            rungs: knowing.rungs,
+            compared_with: knowing.compared_with,
+            explicit_rungs: knowing.explicit_rungs,
+            ebpf_required: knowing.ebpf_required,
             settle: knowing.settle,
             services,
             proc_root: global.proc_root.clone(),
             verbosity: global.verbose,
-        })
+        }
     }
 }
 
@@ -206,12 +281,13 @@ const fn needs_ebpf(rung: Rung) -> bool {
 }
 
 fn allowed_rungs(knowing: &KnowingArgs) -> anyhow::Result<RungSet> {
-    let named = if knowing.rung.is_empty() { Rung::ALL.as_slice() } else { knowing.rung.as_slice() };
+    let named = knowing.rungs.rung.as_slice();
+    let candidates = if named.is_empty() { Rung::ALL.as_slice() } else { named };
     let mut rungs = RungSet::EMPTY;
-    for rung in named.iter().copied() {
+    for rung in candidates.iter().copied() {
         if knowing.ebpf != EbpfUse::Off || !needs_ebpf(rung) {
             rungs.insert(rung);
-        } else if !knowing.rung.is_empty() {
+        } else if !named.is_empty() {
             bail!(
                 "--rung {} is a kernel program, and --ebpf off forbids it: leave one of them out",
                 rung.name()
@@ -257,13 +333,17 @@ fn output(print: &PrintArgs, color: ColorChoice) -> OutputConfig {
         format: print.output,
         events: RecordEvents::new(events),
         numeric: print.numeric,
-        color: match color {
-            ColorChoice::Always => true,
-            ColorChoice::Never => false,
-            ColorChoice::Auto => terminal_takes_color(),
-        },
+        color: is_colored(color),
         line_buffered: print.line_buffered,
         time_zone: TimeZone::system(),
+    }
+}
+
+fn is_colored(choice: ColorChoice) -> bool {
+    match choice {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto => terminal_takes_color(),
     }
 }
 
@@ -333,6 +413,24 @@ mod tests {
         check("--rung proc --rung sockops", &[Rung::Sockops, Rung::Proc], true);
         check("--ebpf off --rung proc", &[Rung::Proc], true);
         check("--ebpf require --rung tp_btf,proc", &[Rung::TpBtf, Rung::Proc], true);
+    }
+
+    #[test]
+    fn compare_has_all_of_each_way_of_which_no_rung_is_named() {
+        let check = |line: &str, main: &[Rung], tables: &[Rung], explicit: bool| {
+            let words = ["netsnoop", "compare"].into_iter().chain(line.split_whitespace());
+            let cli = Cli::try_parse_from(words).unwrap();
+            let Some(Command::Compare(args)) = cli.command else { panic!("{line}") };
+            let sources = CompareConfig::decide(*args, &cli.global).unwrap().sources;
+            assert_eq!(sources.rungs.iter().collect::<Vec<_>>(), main, "{line}");
+            assert_eq!(sources.compared_with.unwrap().iter().collect::<Vec<_>>(), tables, "{line}");
+            assert_eq!((sources.explicit_rungs, sources.ebpf_required), (explicit, true), "{line}");
+        };
+        let (programs, tables) = Rung::ALL.split_at(6);
+        check("", programs, tables, false);
+        check("--rung tp_btf", &[Rung::TpBtf], tables, true);
+        check("--rung proc", programs, &[Rung::Proc], false);
+        check("--rung proc,sockops", &[Rung::Sockops], &[Rung::Proc], true);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod config;
 pub mod counters;
 pub mod doctor;
 pub mod failure;
+pub mod hash_seed;
 pub mod intake;
 pub mod memory;
 pub mod pipeline;

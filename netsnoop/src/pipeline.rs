@@ -8,6 +8,7 @@
 //! ```
 //! What ends, in this order: sources, reconciler (drained), lookups, sink (flushed).
 
+use std::future;
 use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,23 +17,23 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use netsnoop_core::attribution::Way;
+use netsnoop_core::attribution::{RungSet, Way};
 use netsnoop_core::connection::ConnectionRecord;
 use netsnoop_core::ledger::Ledger;
 use netsnoop_core::observation::Rescan;
 use netsnoop_core::reconcile::Reconciler;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::announcement;
-use crate::config::WatchConfig;
+use crate::config::{CompareConfig, SourceConfig, WatchConfig};
 use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::intake::{Input, Intake};
 use crate::memory;
 use crate::privileges::{Job, renounce};
 use crate::reconciling::{self, Outlets, Track};
-use crate::sinks::{self, Flow, Output, ledger_text};
+use crate::sinks::{self, Books, Flow, Output, ledger_text};
 use crate::sources::capture::{Capture, CaptureError};
 use crate::sources::ebpf::Ebpf;
 use crate::sources::ebpf::ring_buffer;
@@ -61,7 +62,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 struct Running {
     captures: Vec<JoinHandle<()>>,
     reconciler: JoinHandle<Vec<(Way, Ledger)>>,
-    sink: JoinHandle<()>,
+    sink: JoinHandle<Output>,
     stop_captures: Arc<AtomicBool>,
     intake: Intake,
     counters: Arc<Counters>,
@@ -69,33 +70,67 @@ struct Running {
     finished: oneshot::Receiver<anyhow::Result<()>>,
     /// How each capture ended that ended by itself.
     ended_captures: tokio::sync::mpsc::Receiver<CaptureError>,
+    span: Span,
+    began: Instant,
+    /// The rungs that each way works with.
+    rungs: Vec<(Way, RungSet)>,
+}
+
+/// How long it goes on.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    /// After this long it ends by itself.
+    duration: Option<Duration>,
+    /// How long the last questions are waited for before all is told.
+    patience: Duration,
 }
 
 /// Runs `netsnoop watch` to its end.
-pub fn watch(config: WatchConfig) -> Result<(), Failure> {
+pub fn watch(config: &WatchConfig) -> Result<(), Failure> {
     let counters = Arc::new(Counters::default());
-    let output = sinks::open(&config, counters.clone())?;
+    let output = sinks::watch(config, counters.clone())?;
+    run(&config.sources, (output, counters), Span { duration: None, patience: Duration::ZERO })
+}
+
+/// Runs `netsnoop compare` to its end.
+pub fn compare(config: &CompareConfig) -> Result<(), Failure> {
+    let counters = Arc::new(Counters::default());
+    let output = sinks::compare(config, counters.clone())?;
+    // An end whose answer is on its way when the time is over is none that nobody could name.
+    let span = Span { duration: Some(config.duration), patience: config.sources.settle };
+    run(&config.sources, (output, counters), span)
+}
+
+fn run(
+    config: &SourceConfig,
+    (output, counters): (Output, Arc<Counters>),
+    span: Span,
+) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()
         .context("starting the tokio runtime")?;
-    let mut opened = runtime.block_on(async { startup::open(&config.sources, &counters) })?;
-    announcement::write(&config.sources, &opened)?;
+    let mut opened = runtime.block_on(async { startup::open(config, &counters) })?;
+    // Heard from before the first words on: who reads them may answer at once.
+    let signals = runtime.block_on(async { Signals::listen() })?;
+    announcement::write(config, &opened)?;
     renounce(Job::Starter)?;
-    let reconcilers = opened.reconcilers(&config.sources)?;
+    let (reconcilers, rungs) = (opened.reconcilers(config)?, opened.rungs());
     let Opened { captures, ebpf, ways, .. } = opened;
     memory::give_back();
-    let running = start(captures, ways.into_iter().zip(reconcilers), (output, counters))?;
+    let ways = ways.into_iter().zip(reconcilers);
+    let running = start(captures, ways, (output, counters), (span, rungs))?;
     // Every thread has started: what is left to this one is the ring.
     renounce(Job::KernelEvents)?;
-    runtime.block_on(supervise(running, ebpf))
+    runtime.block_on(supervise(running, ebpf, signals))
 }
 
 fn start(
     captures: Vec<Capture>,
     ways: impl Iterator<Item = (OpenedWay, Reconciler)>,
     (output, counters): (Output, Arc<Counters>),
+    (span, rungs): (Span, Vec<(Way, RungSet)>),
 ) -> anyhow::Result<Running> {
     let (inputs_in, inputs) = sync_channel(INTAKE_BATCHES);
     let (records_in, records) = sync_channel(RECORDS);
@@ -122,7 +157,20 @@ fn start(
     // The sink ends when the last sender does, and that is the reconciler's.
     drop(records_in);
     let reconciler = spawn("reconciler", Job::Opened, move || reconciling::run(tracks, &inputs))?;
-    Ok(Running { captures, reconciler, sink, stop_captures, intake, counters, finished, ended_captures })
+    let began = Instant::now();
+    Ok(Running {
+        captures,
+        reconciler,
+        sink,
+        stop_captures,
+        intake,
+        counters,
+        finished,
+        ended_captures,
+        span,
+        began,
+        rungs,
+    })
 }
 
 fn spawn<T: Send + 'static>(
@@ -176,11 +224,12 @@ fn run_sink(
     records: &Receiver<(Way, Box<ConnectionRecord>)>,
     mut output: Output,
     finished: oneshot::Sender<anyhow::Result<()>>,
-) {
+) -> Output {
     let result = write_records(records, &mut output);
     if let Err(Err(error)) = finished.send(result) {
         log::warn!("{error:#}");
     }
+    output
 }
 
 fn write_records(
@@ -189,8 +238,8 @@ fn write_records(
 ) -> anyhow::Result<()> {
     while let Ok(first) = records.recv() {
         let taken_at = Instant::now();
-        for (_way, record) in iter::once(first).chain(records.try_iter()) {
-            if output.handle(&record)? == Flow::Done {
+        for (way, record) in iter::once(first).chain(records.try_iter()) {
+            if output.handle(way, &record)? == Flow::Done {
                 return Ok(());
             }
         }
@@ -204,7 +253,7 @@ fn write_records(
 }
 
 /// Waits for a reason to end, then ends in order.
-async fn supervise(mut running: Running, mut ebpf: Ebpf) -> Result<(), Failure> {
+async fn supervise(mut running: Running, mut ebpf: Ebpf, signals: Signals) -> Result<(), Failure> {
     let (stop_ring, ring_stopped) = watch::channel(false);
     let ring = ebpf.take_events().map(|events| {
         let mut stopped = ring_stopped.clone();
@@ -216,7 +265,7 @@ async fn supervise(mut running: Running, mut ebpf: Ebpf) -> Result<(), Failure> 
     if let Some(log) = ebpf.take_log() {
         tokio::spawn(log.pump());
     }
-    let outcome = wait_for_end(&mut running).await;
+    let outcome = wait_for_end(&mut running, signals).await;
     tokio::spawn(exit_at_second_signal());
 
     running.stop_captures.store(true, Ordering::Relaxed);
@@ -226,29 +275,47 @@ async fn supervise(mut running: Running, mut ebpf: Ebpf) -> Result<(), Failure> 
     if let Some(ring) = ring {
         ring.await.context("the ring's task failed")?.context("reading the kernel half's ring")?;
     }
+    let grace = GRACE + running.span.patience;
     let finished = tokio::task::spawn_blocking(move || finish(running));
-    let outcome = match (outcome, tokio::time::timeout(GRACE, finished).await) {
+    let outcome = match (outcome, tokio::time::timeout(grace, finished).await) {
         (Err(error), _) => Err(error),
         (Ok(()), Ok(joined)) => joined.context("the end failed")?,
-        (Ok(()), Err(_)) => Err(anyhow!("the end took longer than {GRACE:?}: records may be missing")),
+        (Ok(()), Err(_)) => Err(anyhow!("the end took longer than {grace:?}: records may be missing")),
     };
     outcome.map_err(Failure::from)
 }
 
-async fn wait_for_end(running: &mut Running) -> anyhow::Result<()> {
-    let mut interrupted = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    let mut terminated = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    let mut statistics = signal(SignalKind::user_defined1()).context("listening for SIGUSR1")?;
+/// What may be asked from outside.
+struct Signals {
+    interrupted: Signal,
+    terminated: Signal,
+    statistics: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupted: signal(SignalKind::interrupt()).context("listening for SIGINT")?,
+            terminated: signal(SignalKind::terminate()).context("listening for SIGTERM")?,
+            statistics: signal(SignalKind::user_defined1()).context("listening for SIGUSR1")?,
+        })
+    }
+}
+
+async fn wait_for_end(running: &mut Running, mut signals: Signals) -> anyhow::Result<()> {
     let silence = tokio::time::sleep(SILENCE);
     tokio::pin!(silence);
     let mut silent = true;
+    let over = elapse(running.span.duration);
+    tokio::pin!(over);
     let mut captures_left = running.captures.len();
     loop {
         tokio::select! {
-            _ = interrupted.recv() => return Ok(()),
-            _ = terminated.recv() => return Ok(()),
+            _ = signals.interrupted.recv() => return Ok(()),
+            _ = signals.terminated.recv() => return Ok(()),
+            () = &mut over => return Ok(()),
             result = &mut running.finished => return result.unwrap_or_else(|_| Err(anyhow!("the sink failed"))),
-            _ = statistics.recv() => report(running)?,
+            _ = signals.statistics.recv() => report(running)?,
             () = &mut silence, if silent => {
                 silent = false;
                 announcement::explain_silence(&running.counters)?;
@@ -264,13 +331,20 @@ async fn wait_for_end(running: &mut Running) -> anyhow::Result<()> {
     }
 }
 
+/// Waits for `duration`; without one, for ever.
+async fn elapse(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => future::pending().await,
+    }
+}
+
 /// A second signal means now.
 async fn second_signal() -> anyhow::Result<()> {
-    let mut interrupted = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    let mut terminated = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut signals = Signals::listen()?;
     tokio::select! {
-        _ = interrupted.recv() => {}
-        _ = terminated.recv() => {}
+        _ = signals.interrupted.recv() => {}
+        _ = signals.terminated.recv() => {}
     }
     Ok(())
 }
@@ -292,13 +366,18 @@ fn report(running: &Running) -> anyhow::Result<()> {
 
 /// Ends what is left, in the order in which it feeds what follows, and prints the ledger.
 fn finish(running: Running) -> anyhow::Result<()> {
+    let lasted = running.began.elapsed();
     for capture in running.captures {
         join(capture)?;
     }
+    thread::sleep(running.span.patience);
     running.intake.insist(Input::SourcesEnded);
     let ledgers = join(running.reconciler)?;
-    join(running.sink)?;
-    write_ledgers(&ledgers, &running.counters)
+    let output = join(running.sink)?;
+    let Running { rungs, counters, .. } = running;
+    let books = Books { ledgers, rungs, counters, lasted };
+    output.conclude(&books)?;
+    write_ledgers(&books.ledgers, &books.counters)
 }
 
 fn join<T>(thread: JoinHandle<T>) -> anyhow::Result<T> {

@@ -9,12 +9,12 @@ use netsnoop_core::attribution::{Rung, RungSet, Way};
 use netsnoop_core::namespace::Topology;
 use netsnoop_core::observation::{Observation, SocketSnapshot};
 use netsnoop_core::reconcile::{Hooks, Reconciler, Settings};
-use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::clock;
 use crate::config::SourceConfig;
 use crate::counters::Counters;
 use crate::failure::Failure;
+use crate::hash_seed::hash_seed;
 use crate::sources::capture::{self, Capture, CaptureError, CaptureSettings};
 use crate::sources::ebpf::iterator::SocketIterator;
 use crate::sources::ebpf::programs::Topic;
@@ -183,6 +183,19 @@ const fn reads_tables(rungs: RungSet) -> bool {
 }
 
 impl Opened {
+    /// The rungs that work, for each way.
+    pub fn rungs(&self) -> Vec<(Way, RungSet)> {
+        let working = |opened: &OpenedWay| {
+            let LookupSettings { way, rungs, .. } = opened.lookups;
+            let mut working = if way == Way::Main { self.ebpf.active() } else { RungSet::EMPTY };
+            for rung in [Rung::SockDiag, Rung::Proc].into_iter().filter(|rung| rungs.contains(*rung)) {
+                working.insert(rung);
+            }
+            (way, working)
+        };
+        self.ways.iter().map(working).collect()
+    }
+
     /// A reconciler for each way, in their order, each knowing what is there already.
     pub fn reconcilers(&mut self, config: &SourceConfig) -> anyhow::Result<Vec<Reconciler>> {
         let Self { ebpf, topology, ways, initial_pids, .. } = self;
@@ -203,12 +216,9 @@ fn reconciler(
     facts: &Facts<'_>,
     opened: &mut OpenedWay,
 ) -> anyhow::Result<Reconciler> {
-    let mut seed = [0; 32];
-    getrandom(&mut seed[..], GetRandomFlags::empty()).context("reading random numbers for hash tables")?;
-    let mut words = seed.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_ne_bytes));
     let hears_events = opened.lookups.way == Way::Main;
     let mut reconciler = Reconciler::new(Settings {
-        seed: std::array::from_fn(|_| words.next().unwrap_or_default()),
+        seed: hash_seed()?,
         settle: config.settle,
         hooks: if hears_events { hooks(facts.report) } else { Hooks::default() },
         lookups: reads_tables(opened.lookups.rungs) || opened.iterator.is_some(),

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use crate::attribution::{Attribution, Evidence, Owner, Reason, Way};
 use crate::connection::EndRecord;
-use crate::five_tuple::{FiveTuple, Transport};
+use crate::five_tuple::FiveTuple;
 use crate::namespace::NamespaceKey;
 use crate::process::Process;
 use crate::time::Timestamp;
@@ -120,11 +120,6 @@ pub struct ComparedEnd {
 }
 
 impl ComparedEnd {
-    /// The protocol.
-    pub const fn transport(&self) -> Transport {
-        self.tuple.transport
-    }
-
     /// What `way` says.
     pub const fn answer(&self, way: Way) -> &Answer {
         match way {

@@ -16,6 +16,9 @@ use netsnoop_core::service::{Cidr, ServiceRule};
 /// Longest wait that still makes lines live.
 const LONGEST_SETTLE: Duration = Duration::from_secs(60);
 
+/// Longest comparison: what is compared is held until its end.
+const LONGEST_COMPARISON: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A user as `--user` names it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum UserSelector {
@@ -76,11 +79,20 @@ pub(super) fn record_event() -> impl TypedValueParser<Value = RecordEvent> {
     })
 }
 
-/// Parses a duration such as `100ms` or `2s`.
+/// Parses how long to wait for owners, such as `100ms`.
 pub(super) fn settle(text: &str) -> anyhow::Result<Duration> {
+    duration(text, LONGEST_SETTLE)
+}
+
+/// Parses how long to compare, such as `10s`.
+pub(super) fn comparison_time(text: &str) -> anyhow::Result<Duration> {
+    duration(text, LONGEST_COMPARISON)
+}
+
+fn duration(text: &str, longest: Duration) -> anyhow::Result<Duration> {
     let duration: SignedDuration = text.parse().context("a duration has a unit, for example 100ms or 2s")?;
     let duration = Duration::try_from(duration).context("a duration is not negative")?;
-    ensure!(duration <= LONGEST_SETTLE, "the longest is {} s", LONGEST_SETTLE.as_secs());
+    ensure!(duration <= longest, "the longest is {} s", longest.as_secs());
     Ok(duration)
 }
 

@@ -1,44 +1,43 @@
 //! Where records go. Wall time, names and text exist only from here on.
 //!
-//! [`open`] turns the configuration into one [`Output`]; the pipeline hands it every record and stops when told.
+//! [`watch`] and [`compare`] turn a configuration into one [`Output`]; the pipeline hands it every record and stops when
+//! told.
 
 mod community_id;
+mod comparison;
 mod escape;
 mod expression;
 mod getent;
 mod jsonl;
 pub mod ledger_text;
+mod line;
+mod lines;
 mod owner_filter;
 #[cfg(test)]
 mod samples;
 mod schema;
+mod selection;
 mod text;
 pub mod user_names;
 
-use std::collections::HashSet;
-use std::io::{self, BufWriter, ErrorKind};
+use std::io::{self, BufWriter};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use netsnoop_core::connection::{ConnectionId, ConnectionRecord, RecordEvent};
-use netsnoop_core::time::Timestamp;
+use netsnoop_core::attribution::{RungSet, Way};
+use netsnoop_core::connection::ConnectionRecord;
+use netsnoop_core::ledger::Ledger;
 
 use crate::cli::{OutputFormat, UserSelector};
 use crate::clock::{self, WallClock};
-use crate::config::{RecordEvents, WatchConfig};
+use crate::config::{CompareConfig, OwnerSelectors, SourceConfig, WatchConfig};
 use crate::counters::Counters;
 use crate::failure::Failure;
-use expression::Expression;
-use owner_filter::OwnerFilter;
+use comparison::ComparisonReport;
+use lines::Lines;
+use selection::Selection;
 use user_names::UserNames;
-
-/// How often boot time and wall time are compared anew: the wall clock may be set meanwhile.
-const CLOCK_HOLDS: Duration = Duration::from_secs(1);
-/// A wall clock that moved by less was not set: records keep telling the same start for the same process.
-const CLOCK_GRAIN: Duration = Duration::from_millis(1);
-/// Connections followed because they were shown; only kept while a filter is set.
-const FOLLOWED_MAX: usize = 1 << 18;
 
 /// Something that writes records.
 pub trait Sink {
@@ -60,28 +59,58 @@ pub enum Flow {
 }
 
 /// What was asked for, written to standard output.
-pub struct Output {
-    sink: Box<dyn Sink + Send>,
-    events: RecordEvents,
-    filter: OwnerFilter,
-    expression: Option<Expression>,
-    /// Whether single interfaces were asked for: then a connection without a packet on them is none of it.
-    needs_packet: bool,
-    followed: HashSet<ConnectionId>,
-    left: Option<u64>,
-    flush_each: bool,
-    clock: WallClock,
-    clock_read: Timestamp,
-    counters: Arc<Counters>,
+pub enum Output {
+    /// Lines as records come.
+    Lines(Box<Lines>),
+    /// A report of how two ways compare, at the end.
+    Comparison(Box<ComparisonReport>),
 }
 
-/// Opens what the configuration asks for. A user that nobody knows is a usage failure.
-pub fn open(config: &WatchConfig, counters: Arc<Counters>) -> Result<Output, Failure> {
-    let mut names = UserNames::open(&config.sources.proc_root, counters.clone(), clock::now());
-    let uids = uids_of(&config.owners.users, &mut names)?;
-    if config.output.numeric {
-        names = UserNames::none();
+/// The books at the end.
+#[derive(Clone, Debug)]
+pub struct Books {
+    /// Each way's ledger.
+    pub ledgers: Vec<(Way, Ledger)>,
+    /// The rungs each way worked with.
+    pub rungs: Vec<(Way, RungSet)>,
+    /// What was lost before.
+    pub counters: Arc<Counters>,
+    /// How long sources were listened to.
+    pub lasted: Duration,
+}
+
+impl Output {
+    /// Takes a record of `way`. An error names the act; a reader that went away is none.
+    pub fn handle(&mut self, way: Way, record: &ConnectionRecord) -> anyhow::Result<Flow> {
+        match self {
+            Self::Lines(lines) => lines.handle(record),
+            Self::Comparison(report) => {
+                report.take(way, record);
+                Ok(Flow::Continue)
+            }
+        }
     }
+
+    /// Writes out what is buffered: to be called whenever no record is waiting, and at the end.
+    pub fn flush(&mut self) -> anyhow::Result<Flow> {
+        match self {
+            Self::Lines(lines) => lines.flush(),
+            Self::Comparison(_) => Ok(Flow::Continue),
+        }
+    }
+
+    /// Writes what can be said only at the end.
+    pub fn conclude(self, books: &Books) -> anyhow::Result<()> {
+        match self {
+            Self::Lines(_) => Ok(()),
+            Self::Comparison(report) => report.write(&mut io::stdout().lock(), books),
+        }
+    }
+}
+
+/// Opens what `watch` writes. A user that nobody knows is a usage failure.
+pub fn watch(config: &WatchConfig, counters: Arc<Counters>) -> Result<Output, Failure> {
+    let (selection, names) = open(&config.sources, (&config.owners, config.output.numeric), &counters)?;
     let out = BufWriter::new(io::stdout());
     let sink: Box<dyn Sink + Send> = match config.output.format {
         OutputFormat::Jsonl => Box::new(jsonl::JsonlSink::new(out, names)),
@@ -91,7 +120,24 @@ pub fn open(config: &WatchConfig, counters: Arc<Counters>) -> Result<Output, Fai
             Box::new(text::TextSink::new(out, names, style))
         }
     };
-    Ok(Output::new(config, OwnerFilter::new(&config.owners, uids), sink, counters))
+    Ok(Output::Lines(Box::new(Lines::new(config, selection, sink, counters))))
+}
+
+/// Opens what `compare` writes. A user that nobody knows is a usage failure.
+pub fn compare(config: &CompareConfig, counters: Arc<Counters>) -> Result<Output, Failure> {
+    let (selection, names) = open(&config.sources, (&config.owners, config.numeric), &counters)?;
+    Ok(Output::Comparison(Box::new(ComparisonReport::new(config, selection, names, counters)?)))
+}
+
+fn open(
+    sources: &SourceConfig,
+    (owners, numeric): (&OwnerSelectors, bool),
+    counters: &Arc<Counters>,
+) -> Result<(Selection, UserNames), Failure> {
+    let mut names = UserNames::open(&sources.proc_root, counters.clone(), clock::now());
+    let uids = uids_of(&owners.users, &mut names)?;
+    let names = if numeric { UserNames::none() } else { names };
+    Ok((Selection::new(sources, owners, uids), names))
 }
 
 fn uids_of(users: &[UserSelector], names: &mut UserNames) -> Result<Vec<u32>, Failure> {
@@ -108,254 +154,21 @@ fn uids_of(users: &[UserSelector], names: &mut UserNames) -> Result<Vec<u32>, Fa
     users.iter().map(uid_of).collect()
 }
 
-impl Output {
-    fn new(
-        config: &WatchConfig,
-        filter: OwnerFilter,
-        sink: Box<dyn Sink + Send>,
-        counters: Arc<Counters>,
-    ) -> Self {
-        Self {
-            sink,
-            events: config.output.events,
-            filter,
-            expression: config.sources.filter.as_deref().map(Expression::new),
-            needs_packet: config.sources.names_interfaces(),
-            followed: HashSet::new(),
-            left: config.count,
-            flush_each: config.output.line_buffered,
-            clock: WallClock::read(),
-            clock_read: clock::now(),
-            counters,
-        }
-    }
-
-    /// Writes the record if it was asked for. An error names the act; a reader that went away is none.
-    pub fn handle(&mut self, record: &ConnectionRecord) -> anyhow::Result<Flow> {
-        let Some(sighting) = self.select(record) else { return Ok(Flow::Continue) };
-        // The first line of a connection that fits the filter late is its opening to the reader.
-        let opens = sighting == Sighting::First && self.events.contains(RecordEvent::Open);
-        if !opens && !self.events.contains(record.event) {
-            return Ok(Flow::Continue);
-        }
-        self.refresh_clock(record.at);
-        let written = self.sink.write(record, self.clock);
-        self.counters.rows_written.add(1);
-        if write_outcome(written)? == Flow::Done {
-            return Ok(Flow::Done);
-        }
-        let counted = if opens || self.stands_for_connection(record.event) {
-            self.count_down()
-        } else {
-            Flow::Continue
-        };
-        if counted == Flow::Done || self.flush_each { Ok(join(counted, self.flush()?)) } else { Ok(counted) }
-    }
-
-    /// Writes out what is buffered: to be called whenever no record is waiting, and at the end.
-    pub fn flush(&mut self) -> anyhow::Result<Flow> {
-        write_outcome(self.sink.flush())
-    }
-
-    /// Whether the record belongs to what was asked for. With a filter, a connection that was shown is followed to
-    /// its end: a correction of its owner is for those who read the wrong one.
-    fn select(&mut self, record: &ConnectionRecord) -> Option<Sighting> {
-        if self.filter.is_open() && self.expression.is_none() && !self.needs_packet {
-            let first = record.event == RecordEvent::Open;
-            return Some(if first { Sighting::First } else { Sighting::Again });
-        }
-        let ends = record.event == RecordEvent::Close;
-        let shown = if ends { self.followed.remove(&record.id) } else { self.followed.contains(&record.id) };
-        if shown {
-            return Some(Sighting::Again);
-        }
-        if self.needs_packet && record.interface.is_none()
-            || !self.filter.matches(record)
-            || !self.expression.as_ref().is_none_or(|expression| expression.matches(record))
-        {
-            return None;
-        }
-        if !ends {
-            self.follow(record.id);
-        }
-        Some(Sighting::First)
-    }
-
-    fn follow(&mut self, id: ConnectionId) {
-        if self.followed.len() >= FOLLOWED_MAX {
-            self.counters.followed_evicted.add(self.followed.len() as u64);
-            self.followed.clear();
-        }
-        self.followed.insert(id);
-    }
-
-    /// Which line counts for `-c` where openings are not shown: the close, else each line.
-    const fn stands_for_connection(&self, event: RecordEvent) -> bool {
-        !self.events.contains(RecordEvent::Open)
-            && (matches!(event, RecordEvent::Close) || !self.events.contains(RecordEvent::Close))
-    }
-
-    fn count_down(&mut self) -> Flow {
-        let Some(left) = self.left.as_mut() else { return Flow::Continue };
-        *left = left.saturating_sub(1);
-        if *left == 0 { Flow::Done } else { Flow::Continue }
-    }
-
-    fn refresh_clock(&mut self, at: Timestamp) {
-        if at.since(self.clock_read) >= CLOCK_HOLDS {
-            self.clock = self.clock.reread(CLOCK_GRAIN);
-            self.clock_read = at;
-        }
-    }
-}
-
-/// Whether a connection has been shown before.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Sighting {
-    First,
-    Again,
-}
-
-const fn join(one: Flow, other: Flow) -> Flow {
-    if matches!((one, other), (Flow::Continue, Flow::Continue)) { Flow::Continue } else { Flow::Done }
-}
-
-fn write_outcome(result: io::Result<()>) -> anyhow::Result<Flow> {
-    match result {
-        Ok(()) => Ok(Flow::Continue),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Flow::Done),
-        Err(error) => Err(error).context("writing records to standard output"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use clap::Parser;
-    use netsnoop_core::attribution::{Attribution, Evidence};
 
     use super::*;
     use crate::cli::{Cli, Command};
     use crate::failure::FailureKind;
 
-    /// What a sink was given, or how it fails.
-    #[derive(Clone, Default)]
-    struct Page {
-        lines: Arc<Mutex<Vec<(u64, RecordEvent)>>>,
-        fails_with: Option<ErrorKind>,
-    }
-
-    impl Sink for Page {
-        fn write(&mut self, record: &ConnectionRecord, _clock: WallClock) -> io::Result<()> {
-            if let Some(kind) = self.fails_with {
-                return Err(kind.into());
-            }
-            self.lines.lock().unwrap().push((record.id.0, record.event));
-            Ok(())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn config(line: &str) -> WatchConfig {
-        let cli =
-            Cli::try_parse_from(["netsnoop", "watch"].into_iter().chain(line.split_whitespace())).unwrap();
-        match cli.command {
-            Some(Command::Watch(args)) => WatchConfig::decide(*args, &cli.global).unwrap(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn output(line: &str, page: &Page) -> Output {
-        let config = config(line);
-        let filter = OwnerFilter::new(&config.owners, Vec::new());
-        Output::new(&config, filter, Box::new(page.clone()), Arc::default())
-    }
-
-    fn record(id: u64, event: RecordEvent, pid: u32) -> ConnectionRecord {
-        let process = samples::process(pid, "curl", 10001);
-        let mut record = samples::to_a_remote_server();
-        record.id = ConnectionId(id);
-        record.event = event;
-        record.client.attribution = Attribution::process(process, Evidence::Proc);
-        record
-    }
-
-    use RecordEvent::{Close, Open, Update};
-
-    /// Feeds (id, event, pid of the client) and expects the lines that come out, and whether that is the end.
-    fn check(line: &str, fed: &[(u64, RecordEvent, u32)], expected: &[(u64, RecordEvent)], end: Flow) {
-        let page = Page::default();
-        let mut output = output(line, &page);
-        let mut last = Flow::Continue;
-        for (id, event, pid) in fed {
-            assert_eq!(last, Flow::Continue, "{line}: nothing is fed after the end");
-            last = output.handle(&record(*id, *event, *pid)).unwrap();
-        }
-        assert_eq!(*page.lines.lock().unwrap(), expected, "{line}");
-        assert_eq!(last, end, "{line}");
-    }
-
-    #[test]
-    fn lines_are_those_asked_for() {
-        let life = [(1, Open, 7), (1, Update, 7), (2, Open, 8), (1, Close, 7)];
-        check("", &life, &[(1, Open), (2, Open)], Flow::Continue);
-        check("-o jsonl", &life, &[(1, Open), (1, Update), (2, Open), (1, Close)], Flow::Continue);
-        check("--events close", &life, &[(1, Close)], Flow::Continue);
-        check("--pid 8", &life, &[(2, Open)], Flow::Continue);
-        check("tcp port 443", &life, &[(1, Open), (2, Open)], Flow::Continue);
-        check("tcp port 80", &life, &[], Flow::Continue);
-    }
-
-    #[test]
-    fn an_owner_learnt_late_opens_the_connection_to_the_reader_and_one_shown_is_followed() {
-        let late = [(1, Open, 7), (1, Update, 8), (1, Update, 8), (1, Close, 8)];
-        check("--pid 8", &late, &[(1, Update)], Flow::Continue);
-        check("--pid 8 --events close", &late, &[(1, Close)], Flow::Continue);
-        let corrected = [(1, Open, 8), (1, Update, 7), (1, Close, 7)];
-        check("--pid 8 -o jsonl", &corrected, &[(1, Open), (1, Update), (1, Close)], Flow::Continue);
-        check("--pid 8", &[(1, Close, 8)], &[(1, Close)], Flow::Continue);
-    }
-
-    #[test]
-    fn count_counts_connections() {
-        let lives = [(1, Open, 7), (1, Update, 7), (1, Close, 7), (2, Open, 7)];
-        check("-c 2", &lives, &[(1, Open), (2, Open)], Flow::Done);
-        check("-c 2 -o jsonl", &lives, &[(1, Open), (1, Update), (1, Close), (2, Open)], Flow::Done);
-        check("-c 1 --events close", &lives[..3], &[(1, Close)], Flow::Done);
-        check("-c 1 --pid 7", &[(1, Open, 6), (1, Update, 7)], &[(1, Update)], Flow::Done);
-        check("-c 3", &lives, &[(1, Open), (2, Open)], Flow::Continue);
-    }
-
-    #[test]
-    fn a_reader_that_went_away_ends_the_run_and_a_full_disk_fails_it() {
-        let fails_with = |kind| {
-            let page = Page { fails_with: Some(kind), ..Page::default() };
-            output("", &page).handle(&record(1, Open, 7))
-        };
-        assert_eq!(fails_with(ErrorKind::BrokenPipe).unwrap(), Flow::Done);
-        let failure = format!("{:#}", fails_with(ErrorKind::StorageFull).unwrap_err());
-        assert!(failure.starts_with("writing records to standard output: "), "{failure}");
-    }
-
-    #[test]
-    fn what_is_followed_is_bounded_and_counted() {
-        let mut output = output("--pid 7", &Page::default());
-        for id in 0..=FOLLOWED_MAX as u64 {
-            output.follow(ConnectionId(id));
-        }
-        assert_eq!(output.followed.len(), 1);
-        assert_eq!(output.counters.followed_evicted.get(), FOLLOWED_MAX as u64);
-    }
-
     #[test]
     fn a_user_nobody_knows_is_a_usage_failure() {
-        let mut config = config("--user no-such-user");
+        let cli = Cli::try_parse_from(["netsnoop", "watch", "--user", "no-such-user"]).unwrap();
+        let Some(Command::Watch(args)) = cli.command else { panic!("watch was asked for") };
+        let mut config = WatchConfig::decide(*args, &cli.global).unwrap();
         config.sources.proc_root = "/nonexistent/proc".into();
-        let failure = open(&config, Arc::default()).err().unwrap();
+        let failure = watch(&config, Arc::default()).err().unwrap();
         assert_eq!(failure.kind, FailureKind::Usage);
         assert!(failure.to_string().contains("--user no-such-user"), "{failure}");
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp as WallTime;
 use netsnoop_core::attribution::{Owner, Rung};
 use netsnoop_core::connection::{ConnectionRecord, EndRecord, Io};
+use netsnoop_core::namespace::NamespaceKey;
 use netsnoop_core::process::{Container, Process, ProcessFacts};
 use netsnoop_core::time::Timestamp;
 use serde::{Serialize, Serializer};
@@ -110,15 +111,17 @@ struct End<'a> {
     attribution: AttributionKeys,
 }
 
+/// A namespace.
 #[derive(Serialize, Debug)]
-struct Netns {
+pub(super) struct Netns {
     inode: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     cookie: Option<u64>,
 }
 
+/// A process.
 #[derive(Serialize, Debug)]
-struct ProcessKeys<'a> {
+pub(super) struct ProcessKeys<'a> {
     pid: u32,
     start_time: Moment,
     name: String,
@@ -232,9 +235,7 @@ impl<'a> End<'a> {
         Self {
             address: end.endpoint.address,
             port: end.endpoint.port,
-            netns: end
-                .namespace
-                .map(|key| Netns { inode: key.inode, cookie: key.cookie.map(NonZeroU64::get) }),
+            netns: end.namespace.map(Netns::from),
             process: end.attribution.owning_process().map(|process| ProcessKeys::new(process, facts, clock)),
             user: end_uid(end).map(|id| User { id, name: user_name }),
             container: container
@@ -246,7 +247,8 @@ impl<'a> End<'a> {
 }
 
 impl<'a> ProcessKeys<'a> {
-    fn new(process: &Process, facts: Option<&'a ProcessFacts>, clock: WallClock) -> Self {
+    /// Of a process and what is known of it.
+    pub(super) fn new(process: &Process, facts: Option<&'a ProcessFacts>, clock: WallClock) -> Self {
         let path = facts.and_then(|facts| facts.executable.as_deref());
         Self {
             pid: process.id.pid,
@@ -280,6 +282,12 @@ impl AttributionKeys {
             reason: end.attribution.reason().map(|reason| reason.name()),
             shared_with: sharers.iter().map(|sharer| ProcessKeys::new(sharer, None, clock)).collect(),
         }
+    }
+}
+
+impl From<NamespaceKey> for Netns {
+    fn from(key: NamespaceKey) -> Self {
+        Self { inode: key.inode, cookie: key.cookie.map(NonZeroU64::get) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! One line a connection, for people: columns that do not move, colours on a terminal, and nothing in it that a
 //! stranger's process name could do to the terminal. Times are local, as tcpdump's are.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::{self, Write};
 
 use jiff::Timestamp as WallTime;
@@ -13,6 +13,7 @@ use netsnoop_core::process::{Container, Process};
 use crate::clock::WallClock;
 use crate::sinks::Sink;
 use crate::sinks::escape::Escaped;
+use crate::sinks::line::{Line, Paint};
 use crate::sinks::schema::{EndUsers, end_uid};
 use crate::sinks::user_names::UserNames;
 
@@ -50,14 +51,14 @@ impl<W: Write> TextSink<W> {
 impl<W: Write> Sink for TextSink<W> {
     fn write(&mut self, record: &ConnectionRecord, clock: WallClock) -> io::Result<()> {
         let users = EndUsers::of(record, &mut self.names);
-        let mut line = Line { text: String::new(), column: 0, color: self.style.color };
+        let mut line = Line::new(self.style.color);
         line.put(Paint::Faint, self.local_time(record, clock));
         line.put(Paint::Plain, format_args!(" {:<4} ", record.transport.name()));
         line.owner(&record.client, users.client.as_deref());
         line.ends(record);
         line.owner(&record.server, users.server.as_deref());
         line.remarks(record);
-        writeln!(self.out, "{}", line.text.trim_end())
+        writeln!(self.out, "{}", line.finish())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -73,67 +74,9 @@ impl<W> TextSink<W> {
     }
 }
 
-/// How a piece of a line looks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Paint {
-    Plain,
-    Faint,
-    User,
-    Process,
-    Container,
-    Service,
-    Doubt,
-    Bad,
-}
-
-impl Paint {
-    /// The SGR parameters (ECMA-48, 8.3.117): the eight plain colours, which every theme has.
-    const fn sgr(self) -> &'static str {
-        match self {
-            Self::Plain => "0",
-            Self::Faint => "2",
-            Self::User => "36",
-            Self::Process => "1",
-            Self::Container => "35",
-            Self::Service => "32",
-            Self::Doubt => "33",
-            Self::Bad => "31",
-        }
-    }
-}
-
-/// A line that is being put together. Columns are counted in characters, colours left out.
-struct Line {
-    text: String,
-    column: usize,
-    color: bool,
-}
-
 impl Line {
-    fn put(&mut self, paint: Paint, what: impl fmt::Display) {
-        let colored = self.color && paint != Paint::Plain;
-        if colored {
-            self.push(format_args!("\x1b[{}m", paint.sgr()));
-        }
-        let before = self.text.len();
-        self.push(format_args!("{what}"));
-        self.column += self.text.get(before..).unwrap_or_default().chars().count();
-        if colored {
-            self.push(format_args!("\x1b[0m"));
-        }
-    }
-
-    fn push(&mut self, what: fmt::Arguments<'_>) {
-        self.text.write_fmt(what).unwrap_or_else(|_| unreachable!("a String takes everything"));
-    }
-
-    fn pad_from(&mut self, start: usize, width: usize) {
-        let missing = (start + width).saturating_sub(self.column);
-        self.put(Paint::Plain, format_args!("{:missing$}", ""));
-    }
-
     fn owner(&mut self, end: &EndRecord, user_name: Option<&str>) {
-        let start = self.column;
+        let start = self.column();
         if let Some(uid) = end_uid(end) {
             match user_name {
                 Some(name) => self.put(Paint::User, Escaped(name)),
@@ -158,12 +101,14 @@ impl Line {
         self.pad_from(start, OWNER_WIDTH);
     }
 
-    fn process(&mut self, process: &Process) {
+    /// Adds a process.
+    pub(super) fn process(&mut self, process: &Process) {
         self.put(Paint::Process, Escaped(&process.name.to_text()));
         self.put(Paint::Faint, format_args!("[{}]", process.id.pid));
     }
 
-    fn sharers(&mut self, sharers: &[Process]) {
+    /// Adds the processes that share an end.
+    pub(super) fn sharers(&mut self, sharers: &[Process]) {
         for (index, sharer) in sharers.iter().take(SHARERS_SHOWN).enumerate() {
             if index > 0 {
                 self.put(Paint::Faint, '|');

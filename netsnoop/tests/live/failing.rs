@@ -31,6 +31,7 @@ fn wrong_usage_ends_with_2_and_names_what_is_wrong() {
         ("watch --rung nosuch", &["nosuch", "kprobe"]),
         ("watch --service nosuch", &["nosuch"]),
         ("watch --nosuch", &["--nosuch"]),
+        ("compare --duration 10", &["--duration", "unit"]),
     ] {
         check(&run(&lab, arguments), 2, words);
     }
@@ -53,6 +54,7 @@ fn a_required_rung_that_cannot_be_had_ends_with_77() {
         return;
     }
     check(&run(&lab, "watch --rung kprobe"), 77, &["kprobe"]);
+    check(&run(&lab, "compare --rung kprobe"), 77, &["kprobe", "netsnoop doctor"]);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use cgroup::Cgroup;
 use traffic::Traffic;
 
 /// How many times slower than a real machine this one is: emulated guests are.
-fn slowness() -> u32 {
+pub(crate) fn slowness() -> u32 {
     env::var("NETSNOOP_TEST_SLOWNESS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 

@@ -83,13 +83,18 @@ impl Watch {
         found.unwrap_or_else(|| panic!("no record of {what} in\n{}", self.stdout.so_far().join("\n")))
     }
 
-    /// Asks it to end as Ctrl-C does, and waits.
+    /// Asks it to end as Ctrl-C does, and waits; the books must balance.
     pub(crate) fn stop(self) -> Ended {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::INT).unwrap();
-        let ended = self.wait();
+        let ended = self.interrupt();
         ended.ledger().must_balance();
         ended
+    }
+
+    /// Asks it to end as Ctrl-C does, and waits.
+    pub(crate) fn interrupt(self) -> Ended {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::INT).unwrap();
+        self.wait()
     }
 
     /// Waits for its end.
