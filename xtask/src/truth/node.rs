@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -97,14 +98,21 @@ impl Node {
                 add_gateway(&mut node, place, device)?;
             }
             writeln!(node, "link set {device} up")?;
+            if place == HAIRPIN_SERVICE.place {
+                // With br_netfilter translation happens within the bridge, which sends nothing back where it came from.
+                writeln!(node, "link set {device} type bridge_slave hairpin on")?;
+            }
         }
+        // Frames for an address that nobody has leave by the bridge.
+        writeln!(node, "neigh add {NOBODY_IN} lladdr 02:00:00:00:00:99 dev br0 nud permanent")?;
+        // As on any node; where services are is nobody's business but the translation's.
+        writeln!(node, "route add default via {}", Place::Outside.address(Family::V4))?;
         self.feed(Place::Node, &["ip", "-batch", "-"], &node)?;
-        // Who is forwarded through the node need not be anybody: frames for this address leave by the bridge.
-        let nobody = "echo 1 > /proc/sys/net/ipv4/ip_forward\n\
+        let settings = "echo 1 > /proc/sys/net/ipv4/ip_forward\n\
                       echo 1 > /proc/sys/net/ipv6/conf/all/forwarding\n\
                       echo 0 > /proc/sys/net/ipv4/conf/all/send_redirects\n\
                       echo 0 > /proc/sys/net/ipv4/conf/br0/send_redirects\n";
-        self.feed(Place::Node, &["sh", "-e"], nobody)?;
+        self.feed(Place::Node, &["sh", "-e"], settings)?;
         for place in Place::ALL.into_iter().filter(|place| *place != Place::Node) {
             self.feed(place, &["ip", "-batch", "-"], &addresses(place)?)?;
         }
@@ -143,10 +151,17 @@ impl Node {
         rules += "    ip saddr 198.18.64.0/23 oifname \"up0\" masquerade\n";
         rules += "    ip saddr 198.18.64.0/24 ip daddr 198.18.64.0/24 ct status dnat masquerade\n  }\n}\n";
         rules += "table ip6 nat {\n  chain postrouting {\n    type nat hook postrouting priority 100;\n";
-        rules += "    ip6 saddr 2001:db8:0:64::/63 oifname \"up0\" masquerade\n  }\n}\n";
+        // Both subnets that are not the one outside.
+        let pods = Place::PodA.gateway(Family::V6);
+        writeln!(rules, "    ip6 saddr {pods}/63 oifname \"up0\" masquerade\n  }}\n}}")?;
         self.feed(Place::Node, &["nft", "-f", "-"], &rules)
     }
 }
+
+/// An address on the bridge that nobody has.
+pub(crate) const NOBODY_IN: Ipv4Addr = Ipv4Addr::new(198, 18, 64, 99);
+/// An address beyond the node that nobody has.
+pub(crate) const NOBODY_OUT: Ipv4Addr = Ipv4Addr::new(198, 18, 66, 99);
 
 /// The port at which services are called.
 pub(crate) const SERVICE_PORT: u16 = 80;
@@ -173,7 +188,7 @@ pub(crate) const ROUTED_SERVICE: Service = Service { number: 10, place: Place::S
 /// Behind the bridge that callers are on too: source and destination are translated.
 pub(crate) const BRIDGED_SERVICE: Service = Service { number: 11, place: Place::PodB };
 /// Called by the pod that serves it.
-pub(crate) const HAIRPIN_SERVICE: Service = Service { number: 12, place: Place::PodA };
+pub(crate) const HAIRPIN_SERVICE: Service = Service { number: 12, place: Place::PodC };
 const SERVICES: [Service; 3] = [ROUTED_SERVICE, BRIDGED_SERVICE, HAIRPIN_SERVICE];
 
 /// The node's end of a place's link.
@@ -200,8 +215,10 @@ fn addresses(place: Place) -> Result<String> {
     writeln!(batch, "addr add {}/24 brd + dev eth0", place.address(Family::V4))?;
     writeln!(batch, "addr add {}/64 dev eth0 nodad", place.address(Family::V6))?;
     batch += "link set eth0 up\n";
-    // The host outside knows no way to the pods: what they send it is masqueraded.
-    if place != Place::Outside {
+    // The host outside knows no way to the pods, as what they send it is masqueraded; but it forges packets.
+    if place == Place::Outside {
+        writeln!(batch, "route add {NOBODY_IN} via {}", place.gateway(Family::V4))?;
+    } else {
         writeln!(batch, "route add default via {}", place.gateway(Family::V4))?;
         writeln!(batch, "route add default via {}", place.gateway(Family::V6))?;
     }

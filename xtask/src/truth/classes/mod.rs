@@ -4,6 +4,8 @@
 mod families;
 mod identity;
 mod lifetimes;
+mod namespaces;
+mod nat;
 mod outcomes;
 mod preexisting;
 mod reuse;
@@ -59,6 +61,10 @@ impl Class {
 
     const fn loud(self) -> Self {
         Self { is_loud: true, ..self }
+    }
+
+    const fn translated(self) -> Self {
+        Self { needs_translation: true, ..self }
     }
 
     const fn limited(self, limits: &'static [Limit]) -> Self {
@@ -122,6 +128,8 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Class> {
         identity::CLASSES,
         sharing::CLASSES,
         udp::CLASSES,
+        nat::CLASSES,
+        namespaces::CLASSES,
         preexisting::CLASSES,
     ]
     .into_iter()

@@ -1,9 +1,11 @@
 //! Connections that are older than netsnoop: only the kernel's tables tell of their owners.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::{CLIENT, Class, Limit, Part, Question, SERVER, When, serves};
 use crate::truth::player::Stage;
@@ -70,18 +72,20 @@ fn older_udp(stage: &Stage) -> Result<()> {
     flows.into_iter().try_for_each(udp::Flow::close)
 }
 
+/// Afterwards the parent speaks on one, the child on another, and nobody on a third.
 fn older_shared(stage: &Stage) -> Result<()> {
-    let mut held = tcp::ask(stage, stage.server(PodB))?;
+    let mut held = (0..3).map(|_| tcp::ask(stage, stage.server(PodB))).collect::<Result<Vec<_>>>()?;
+    let (mine, theirs) = UnixStream::pair().context("making a pair of sockets")?;
     let child = stage.fork(|| {
-        // It holds what it inherited until it is killed.
-        loop {
-            thread::park();
-        }
+        (&theirs).read_exact(&mut [0]).context("waiting for the cue")?;
+        held.get_mut(1).context("no such connection")?.exchange()?;
+        thread::sleep(AFTERWARDS);
+        Ok(())
     })?;
     stage.ready()?;
     stage.wait()?;
-    held.exchange()?;
-    thread::sleep(AFTERWARDS);
-    child.kill()?;
-    held.close()
+    (&mine).write_all(b"c").context("cueing the child")?;
+    held.get_mut(0).context("no such connection")?.exchange()?;
+    child.wait()?;
+    held.into_iter().try_for_each(tcp::Held::close)
 }

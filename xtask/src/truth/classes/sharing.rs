@@ -29,6 +29,11 @@ pub(super) const CLASSES: &[Class] = &[
         &[serves(PodB, SERVER, tcp::echo), plays(PodA, CLIENT, inherit_by_fork)],
     ),
     Class::new(
+        "fork_at_once",
+        "the same, before any lookup can come",
+        &[serves(PodB, SERVER, tcp::echo), plays(PodA, CLIENT, inherit_at_once)],
+    ),
+    Class::new(
         "exec_inherit",
         "another program goes on with the connection, after exec in the same process",
         &[serves(PodB, SERVER, tcp::echo), plays(PodA, CLIENT, inherit_by_exec)],
@@ -39,8 +44,13 @@ pub(super) const CLASSES: &[Class] = &[
         &[serves(PodB, SERVER, tcp::echo), plays(PodA, CLIENT, pass_on)],
     ),
     Class::new(
+        "scm_at_once",
+        "the same, before any lookup can come",
+        &[serves(PodB, SERVER, tcp::echo), plays(PodA, CLIENT, pass_on_at_once)],
+    ),
+    Class::new(
         "scm_accepted",
-        "an accepted connection is passed to a worker over SCM_RIGHTS",
+        "an accepted connection is passed to a worker over SCM_RIGHTS at once",
         &[serves(PodB, SERVER, serve_and_pass_on), plays(PodA, CLIENT, ask)],
     ),
     Class::new(
@@ -86,8 +96,17 @@ fn ask(stage: &Stage) -> Result<()> {
 }
 
 fn inherit_by_fork(stage: &Stage) -> Result<()> {
+    inherit_after(stage, LASTING)
+}
+
+fn inherit_at_once(stage: &Stage) -> Result<()> {
+    inherit_after(stage, Duration::ZERO)
+}
+
+fn inherit_after(stage: &Stage, time: Duration) -> Result<()> {
     for _ in 0..stage.times(5) {
         let Held { mut stream, told } = tcp::ask(stage, stage.server(PodB))?;
+        thread::sleep(time);
         let heir = stage.fork(|| {
             tcp::exchange(&mut stream)?;
             thread::sleep(LASTING);
@@ -141,6 +160,14 @@ fn take(from: &UnixStream) -> Result<Option<OwnedFd>> {
 }
 
 fn pass_on(stage: &Stage) -> Result<()> {
+    pass_on_after(stage, LASTING)
+}
+
+fn pass_on_at_once(stage: &Stage) -> Result<()> {
+    pass_on_after(stage, Duration::ZERO)
+}
+
+fn pass_on_after(stage: &Stage, time: Duration) -> Result<()> {
     for _ in 0..stage.times(5) {
         let (mine, theirs) = UnixStream::pair().context("making a pair of sockets")?;
         let heir = stage.fork(|| {
@@ -150,6 +177,7 @@ fn pass_on(stage: &Stage) -> Result<()> {
             tcp::exchange(&mut stream)
         })?;
         let Held { stream, told } = tcp::ask(stage, stage.server(PodB))?;
+        thread::sleep(time);
         give(&mine, &stream)?;
         drop(stream);
         heir.wait()?;
