@@ -3,10 +3,11 @@
 //!
 //! Only fixed-width integers and byte arrays with explicit padding cross the border: a `bool`, an enum or
 //! an `Option` made from bytes another program wrote would be undefined behaviour for a wrong value.
-//! Decoding is `netsnoop_core::kernel_record`'s job.
+//! Decoding is the job of `netsnoop_core::kernel_record` and `netsnoop_core::listing_record`.
 #![no_std]
 
 pub mod limits;
+pub mod listing;
 pub mod offsets;
 pub mod programs;
 pub mod record;

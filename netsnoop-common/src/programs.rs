@@ -21,6 +21,7 @@
 //! | raw_tp | `socket_state_raw`, `send_length_raw`, `recv_length_raw`, `process_exec_raw`, `process_exit_raw` | raw tracepoints, as the BTF ones | the same; sockets have a cookie only if somebody asked for it |
 //! | tp_btf or raw_tp, see [`ACCEPT_EXIT_RUNG`] | `accept_exit`, `accept4_exit` | tracepoints syscalls:`sys_exit_accept`, syscalls:`sys_exit_accept4` | accept |
 //! | iterator | `task_file_iter` | iter/task_file | holder, written to the iterator's file |
+//! | | `inventory_iter` | iter/task_file | [`listing`](crate::listing), written to the iterator's file |
 
 /// Ring buffer of records; one event a record.
 pub const EVENTS: &str = "EVENTS";
@@ -33,6 +34,9 @@ pub const USES: &str = "USES";
 
 /// LRU hash of sockets in SYN_SENT and their owners.
 pub const CONNECTING: &str = "CONNECTING";
+
+/// Array of one [`Progress`](crate::listing::Progress): how far `inventory_iter` has come.
+pub const PROGRESS: &str = "PROGRESS";
 
 /// Global: [`KernelOffsets`](crate::offsets::KernelOffsets).
 pub const OFFSETS: &str = "OFFSETS";

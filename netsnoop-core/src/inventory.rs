@@ -176,6 +176,24 @@ pub enum ProtocolGroup {
     Other,
 }
 
+impl ProtocolGroup {
+    /// All groups.
+    pub const ALL: [Self; 12] = [
+        Self::Tcp,
+        Self::Udp,
+        Self::UdpLite,
+        Self::Dccp,
+        Self::Sctp,
+        Self::Icmp,
+        Self::Raw,
+        Self::Unix,
+        Self::Packet,
+        Self::Netlink,
+        Self::Vsock,
+        Self::Other,
+    ];
+}
+
 /// A set of protocol groups.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ProtocolSet(u16);
@@ -269,6 +287,16 @@ pub struct SocketEnd {
 pub struct UnixPath(pub Box<[u8]>);
 
 impl UnixPath {
+    /// From an address as the kernel holds it: an abstract name as long as it is told, a path with the NUL at its end.
+    /// `None` if it is bound to nothing (man 7 unix, "Address format").
+    pub fn from_kernel(bytes: &[u8]) -> Option<Self> {
+        let bytes = match bytes {
+            [0, ..] => bytes,
+            path => path.split(|byte| *byte == 0).next().unwrap_or_default(),
+        };
+        (!bytes.is_empty()).then(|| Self(bytes.into()))
+    }
+
     /// Whether it is a name outside the file system.
     pub fn is_abstract(&self) -> bool {
         self.0.first() == Some(&0)

@@ -13,6 +13,7 @@ mod emit;
 mod first_use;
 mod globals;
 mod kernel_read;
+mod listed_socket;
 mod maps;
 mod programs;
 mod socket;

@@ -25,7 +25,7 @@ const CORE_DEPENDENCIES: [&str; 4] = ["netsnoop-common", "ahash", "hashbrown", "
 
 /// Core's modules by layer, and the layers each may name besides itself. Decoders are layers of their
 /// own, so that none knows another.
-const CORE_LAYERS: [(&str, &[&str], &[&str]); 10] = [
+const CORE_LAYERS: [(&str, &[&str], &[&str]); 12] = [
     (
         "vocabulary",
         &[
@@ -46,6 +46,8 @@ const CORE_LAYERS: [(&str, &[&str], &[&str]); 10] = [
     ("proc decoder", &["proc_text"], &["vocabulary"]),
     ("observation", &["observation"], &["vocabulary", "packet decoder"]),
     ("kernel record decoder", &["kernel_record"], &["vocabulary", "observation"]),
+    ("listing record decoder", &["listing_record"], &["vocabulary"]),
+    ("sock_diag decoder", &["diag_message"], &["vocabulary"]),
     ("connection", &["connection"], &["vocabulary"]),
     ("comparison", &["comparison"], &["vocabulary", "connection"]),
     ("connection view", &["connection_view"], &["vocabulary", "connection"]),

@@ -18,17 +18,17 @@ use crate::socket::{
 /// `struct bpf_iter__task_file`, <https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/task_iter.c>: each member
 /// is aligned to 8 bytes.
 #[repr(C)]
-struct Context {
-    meta: *const Meta,
-    task: *const u8,
-    fd: u64,
-    file: *const u8,
+pub struct Context {
+    pub meta: *const Meta,
+    pub task: *const u8,
+    pub fd: u64,
+    pub file: *const u8,
 }
 
 /// `struct bpf_iter_meta`, the first member.
 #[repr(C)]
-struct Meta {
-    seq: *mut seq_file,
+pub struct Meta {
+    pub seq: *mut seq_file,
 }
 
 #[unsafe(no_mangle)]

@@ -77,11 +77,17 @@ fn file_of_descriptor(task: u64, fd: u64) -> u64 {
 /// The `struct sock` of a file; zero if it is no socket.
 #[inline(always)]
 pub fn socket_of_file(file: u64) -> u64 {
-    let mode: u16 = read(read(file, offset!(file_f_inode)), offset!(inode_i_mode));
-    if mode & S_IFMT != S_IFSOCK {
-        return 0;
+    if is_socket(read(file, offset!(file_f_inode))) {
+        read(read(file, offset!(file_private_data)), offset!(socket_sk))
+    } else {
+        0
     }
-    read(read(file, offset!(file_private_data)), offset!(socket_sk))
+}
+
+/// Whether the inode at this address is a socket's.
+#[inline(always)]
+pub fn is_socket(inode: u64) -> bool {
+    read::<u16>(inode, offset!(inode_i_mode)) & S_IFMT == S_IFSOCK
 }
 
 #[inline(always)]

@@ -182,9 +182,9 @@ fn capture() -> Finding {
 fn btf() -> Finding {
     let read = fs::read(KERNEL_BTF_PATH)
         .with_context(|| format!("reading {KERNEL_BTF_PATH}"))
-        .and_then(|bytes| Ok(KernelTypes::parse(&bytes)?));
+        .and_then(|bytes| Ok(KernelTypes::parse(&bytes).map(drop)?));
     match read {
-        Ok(_) => Finding::works("kernel BTF", KERNEL_BTF_PATH),
+        Ok(()) => Finding::works("kernel BTF", KERNEL_BTF_PATH),
         Err(error) => {
             Finding::fails("kernel BTF", format!("{error:#}"), "no rung made of kernel programs works")
                 .with_remedy(

@@ -21,6 +21,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use super::netns::{NamespaceVisitor, VisitError, inode_of};
 use super::proc_fs::{ProcRoot, ProcessDir, count_unreadable, read_file_at};
+use crate::clock;
 use crate::counters::Counters;
 
 /// A runtime moves a process to its namespace right after fork and before exec. Until then its
@@ -113,6 +114,17 @@ impl NamespaceIndex {
             .with_context(|| format!("list the processes in {}", proc_root.path().display()))?;
         members.retain(|_, member| member.refresh == refresh);
         Ok(())
+    }
+
+    /// Takes over which processes are in which namespace, instead of asking each of them, and finds the mounts.
+    pub(super) fn adopt(&mut self, members: impl Iterator<Item = (u32, u32)>, counters: &Counters) {
+        self.mounts = read_mounts(&self.proc_root, counters);
+        let first_seen = clock::now();
+        for (pid, inode) in members {
+            // No directory has this inode number, so the next refresh asks.
+            let member = Member { dir_inode: 0, namespace: Some(inode), first_seen, refresh: self.refreshes };
+            self.members.insert(pid, member);
+        }
     }
 
     /// Whether this thread may ask processes of others for their namespace (man 2 ptrace, "Ptrace

@@ -5,6 +5,8 @@
 //! It answers offsets, and of functions that they exist and how many arguments they take: sizes, enums and types are left out. The bytes
 //! are an argument and may be anything; what cannot be read is an error or an absent answer.
 
+use std::collections::HashMap;
+
 use thiserror::Error;
 
 /// Where the kernel shows its BTF.
@@ -71,9 +73,9 @@ pub enum BtfError {
 
 /// The types of a kernel.
 #[derive(Debug)]
-pub struct KernelTypes {
-    types: Vec<u8>,
-    strings: Vec<u8>,
+pub struct KernelTypes<'a> {
+    types: &'a [u8],
+    strings: &'a [u8],
     /// Where each type begins in `types`; type id 1 is the first (0 is void).
     starts: Vec<usize>,
     /// The ids of all structs and unions.
@@ -97,16 +99,16 @@ struct Member {
     offset_bits: u32,
 }
 
-impl KernelTypes {
+impl<'a> KernelTypes<'a> {
     /// Reads `bytes`, the content of [`KERNEL_BTF_PATH`].
-    pub fn parse(bytes: &[u8]) -> Result<Self, BtfError> {
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
         let word = |at| u32_at(bytes, at).ok_or(BtfError::Magic);
         if bytes.get(..2) != Some(&MAGIC.to_ne_bytes()) {
             return Err(BtfError::Magic);
         }
         let base = word(4)?;
-        let types = section(bytes, "type", (base, word(8)?, word(12)?))?.to_vec();
-        let strings = section(bytes, "string", (base, word(16)?, word(20)?))?.to_vec();
+        let types = section(bytes, "type", (base, word(8)?, word(12)?))?;
+        let strings = section(bytes, "string", (base, word(16)?, word(20)?))?;
         let mut this = Self { types, strings, starts: vec![usize::MAX], composites: Vec::new() };
         this.index()?;
         Ok(this)
@@ -134,10 +136,33 @@ impl KernelTypes {
     /// The byte offset of the member that `path` names, dots between, in struct or union `composite`.
     /// Members of anonymous structs and unions are found by their bare name.
     pub fn offset_of(&self, composite: &str, path: &str) -> Option<u32> {
-        let mut candidates = self.composites.iter().filter(|id| {
-            self.type_of(**id).is_some_and(|this| self.name(this.name) == Some(composite.as_bytes()))
-        });
-        candidates.find_map(|id| self.path_offset_bits(*id, path)).map(|bits| bits / 8)
+        let [offset] = self.offsets_of([(composite, path)]);
+        offset
+    }
+
+    /// [`Self::offset_of`] each of these pairs, at the cost of one pass over the names of all structs.
+    pub fn offsets_of<const N: usize>(&self, fields: [(&str, &str); N]) -> [Option<u32>; N] {
+        let mut candidates: HashMap<&[u8], Vec<u32>> =
+            fields.iter().map(|(composite, _)| (composite.as_bytes(), Vec::new())).collect();
+        for id in &self.composites {
+            let name = self.type_of(*id).and_then(|this| self.name(this.name));
+            if let Some(ids) = name.and_then(|name| candidates.get_mut(name)) {
+                ids.push(*id);
+            }
+        }
+        fields.map(|(composite, path)| {
+            let ids = candidates.get(composite.as_bytes())?;
+            ids.iter().find_map(|id| self.path_offset_bits(*id, path)).map(|bits| bits / 8)
+        })
+    }
+
+    /// The type id of a function, by which programs are attached to it.
+    pub fn function_id(&self, name: &str) -> Option<u32> {
+        let is_it = |start: &usize| {
+            let this = self.header_at(*start);
+            this.is_some_and(|this| this.kind == kind::FUNC && self.name(this.name) == Some(name.as_bytes()))
+        };
+        u32::try_from(self.starts.iter().position(is_it)?).ok()
     }
 
     /// Whether the kernel has a function of this name (since Linux 5.5: only those BTF describes).
@@ -152,9 +177,7 @@ impl KernelTypes {
     }
 
     fn function(&self, name: &str) -> Option<Type> {
-        (1..self.starts.len())
-            .filter_map(|id| self.header_at(*self.starts.get(id)?))
-            .find(|this| this.kind == kind::FUNC && self.name(this.name) == Some(name.as_bytes()))
+        self.type_of(self.function_id(name)?)
     }
 
     fn path_offset_bits(&self, composite: u32, path: &str) -> Option<u32> {
@@ -191,10 +214,10 @@ impl KernelTypes {
             composite.map_or((0, 0, false), |(at, this)| (at, this.members, this.packs_bitfields));
         (0..count).map_while(move |index| {
             let at = start + TYPE_HEADER_LEN + (index * MEMBER_LEN);
-            let offset = u32_at(&self.types, at + 8)?;
+            let offset = u32_at(self.types, at + 8)?;
             Some(Member {
-                name: u32_at(&self.types, at)?,
-                type_id: u32_at(&self.types, at + 4)?,
+                name: u32_at(self.types, at)?,
+                type_id: u32_at(self.types, at + 4)?,
                 offset_bits: if packed { offset & 0x00ff_ffff } else { offset },
             })
         })
@@ -228,7 +251,7 @@ impl KernelTypes {
         })
     }
 
-    fn name(&self, offset: u32) -> Option<&[u8]> {
+    fn name(&self, offset: u32) -> Option<&'a [u8]> {
         let text = self.strings.get(offset as usize..)?;
         text.split(|byte| *byte == 0).next()
     }
@@ -355,7 +378,8 @@ mod tests {
     }
 
     fn check(composite: &str, path: &str, expected: Option<u32>) {
-        let types = KernelTypes::parse(&sample()).expect("the sample is sound");
+        let sample = sample();
+        let types = KernelTypes::parse(&sample).expect("the sample is sound");
         assert_eq!(types.offset_of(composite, path), expected, "{composite}.{path}");
     }
 
@@ -375,8 +399,14 @@ mod tests {
 
     #[test]
     fn functions_are_told_by_kind_and_name() {
-        let types = KernelTypes::parse(&sample()).expect("the sample is sound");
+        let sample = sample();
+        let types = KernelTypes::parse(&sample).expect("the sample is sound");
         assert!(types.has_function("tcp_connect"));
+        assert_eq!(
+            types.function_id("tcp_connect").map(|id| types.type_of(id).map(|this| this.kind)),
+            Some(Some(12))
+        );
+        assert_eq!(types.function_id("file"), None);
         assert!(!types.has_function("file"));
         assert_eq!(types.arguments_of("tcp_connect"), Some(1));
         assert_eq!(types.arguments_of("inet_csk_accept"), None);

@@ -77,7 +77,7 @@ impl Failure {
 }
 
 /// The verifier speaks only if it has seen the bytes: an error without a log is somebody else's.
-fn refusal(call: &str, io_error: &io::Error, log: &str) -> (Cause, String) {
+pub(super) fn refusal(call: &str, io_error: &io::Error, log: &str) -> (Cause, String) {
     let lines: Vec<&str> =
         log.lines().map(str::trim).filter(|line| !line.is_empty() && !is_statistics(line)).collect();
     if lines.is_empty() {

@@ -18,7 +18,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use super::btf::{KERNEL_BTF_PATH, KernelTypes};
 use super::report::{Cause, Failure};
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETSNOOP_EBPF_OBJECT"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETSNOOP_EBPF_OBJECT"));
 
 /// What the kernel's types tell of it.
 #[derive(Debug)]
@@ -56,12 +56,11 @@ impl KernelFacts {
 /// The types it reads are given back before others are made of the same bytes: each takes several megabytes.
 fn read_types(bytes: &[u8]) -> Result<TypeFacts> {
     let types = KernelTypes::parse(bytes).with_context(|| format!("understanding {KERNEL_BTF_PATH}"))?;
-    let offsets = KernelOffsets::FIELDS.map(|field| {
-        types.offset_of(field.structure, field.path).unwrap_or_else(|| {
-            log::debug!("this kernel has no {}.{}", field.structure, field.path);
-            ABSENT
-        })
-    });
+    let offsets = types.offsets_of(KernelOffsets::FIELDS.map(|field| (field.structure, field.path)));
+    for (field, _) in KernelOffsets::FIELDS.iter().zip(offsets).filter(|(_, offset)| offset.is_none()) {
+        log::debug!("this kernel has no {}.{}", field.structure, field.path);
+    }
+    let offsets = offsets.map(|offset| offset.unwrap_or(ABSENT));
     // The function that answers BTF tracepoints, of the same age as their permission to ask:
     // https://github.com/torvalds/linux/commit/c5dbb89fc2ac
     let makes_cookies = u32::from(types.has_function("bpf_get_socket_ptr_cookie"));
@@ -114,7 +113,7 @@ pub(super) fn object(facts: &KernelFacts, globals: Globals, ring: bool) -> Resul
 
 /// Before Linux 5.11 maps count as locked memory, of which a process may have 64 KiB by default
 /// (<https://github.com/torvalds/linux/commit/97306be45fbe>).
-fn raise_locked_memory_limit() -> Result<(), Errno> {
+pub(super) fn raise_locked_memory_limit() -> Result<(), Errno> {
     setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None })
 }
 

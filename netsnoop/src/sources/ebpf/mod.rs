@@ -4,8 +4,10 @@
 //! report. Decoding records is `netsnoop_core::kernel_record`'s, remedies are `doctor`'s.
 
 mod attach;
+mod bpf_call;
 pub mod btf;
 mod failure;
+pub mod inventory_program;
 pub mod iterator;
 mod load;
 pub mod mounts;

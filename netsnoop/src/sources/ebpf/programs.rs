@@ -106,6 +106,9 @@ pub const PROGRAMS: [Program; 27] = {
 /// The iterator over all files of all processes.
 pub const TASK_FILE_ITER: &str = "task_file_iter";
 
+/// The program that lists all processes and sockets. It is loaded alone, without the others.
+pub const INVENTORY_ITER: &str = "inventory_iter";
+
 const fn program(name: &'static str, rung: Rung, tells: Topic, hook: Hook) -> Program {
     Program { name, rung, tells, hook }
 }

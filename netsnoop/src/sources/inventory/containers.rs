@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use netsnoop_core::inventory::ListedProcess;
 use netsnoop_core::proc_text::cgroup::decode_cgroup_file;
 use netsnoop_core::process::Container;
 use rustix::io::Errno;
@@ -32,11 +31,27 @@ impl Containers {
         Self { pods: PodNames::new(container_logs), by_text: HashMap::new(), text: Vec::new() }
     }
 
-    /// Tells every process its container.
-    pub(super) fn complete(&mut self, draft: &mut Draft, proc_root: &ProcRoot, counters: &Counters) {
-        for listed in &mut draft.processes {
-            match self.read(listed, proc_root, counters) {
-                Ok(container) => listed.container = container,
+    /// Tells every process its container. Processes with the same number in `cgroups`, if there is one for each, are in the
+    /// same cgroups, and only one of them is asked.
+    pub(super) fn complete(
+        &mut self,
+        draft: &mut Draft,
+        (proc_root, cgroups): (&ProcRoot, &[u64]),
+        counters: &Counters,
+    ) {
+        let mut by_cgroups: HashMap<u64, Option<Arc<Container>>> = HashMap::new();
+        for (place, listed) in draft.processes.iter_mut().enumerate() {
+            let key = cgroups.get(place);
+            if let Some(known) = key.and_then(|key| by_cgroups.get(key)) {
+                listed.container = known.clone();
+                continue;
+            }
+            match self.read(listed.process.id.pid, proc_root, counters) {
+                Ok(container) => {
+                    listed.container = container.clone();
+                    by_cgroups.extend(key.map(|key| (*key, container)));
+                }
+                // Another one may still live.
                 Err(error) => {
                     count_unreadable(counters, error);
                 }
@@ -46,11 +61,11 @@ impl Containers {
 
     fn read(
         &mut self,
-        listed: &ListedProcess,
+        pid: u32,
         proc_root: &ProcRoot,
         counters: &Counters,
     ) -> Result<Option<Arc<Container>>, Errno> {
-        proc_root.read(&format!("{}/cgroup", listed.process.id.pid), &mut self.text)?;
+        proc_root.read(&format!("{pid}/cgroup"), &mut self.text)?;
         if let Some(known) = self.by_text.get(&self.text) {
             return Ok(known.clone());
         }

@@ -14,7 +14,6 @@ use netsnoop_core::socket::TcpState;
 use rustix::io::Errno;
 
 use super::draft::{Draft, reason_of};
-use super::mark_unheld;
 use crate::sources::proc_fs::{ProcRoot, ProcessDir, Scratch};
 
 /// More threads than this gain nothing: the kernel's locks on `/proc` are shared.
@@ -85,7 +84,6 @@ impl<'a> Descriptors<'a> {
             }
         }
         self.add_unmet(draft, met, wanted);
-        mark_unheld(draft);
     }
 
     /// Sockets that are bound to nothing are in no table, nor are those of families without one, nor those that were

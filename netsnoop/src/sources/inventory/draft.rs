@@ -1,6 +1,7 @@
 //! What a look has found so far, and what it has not been able to see.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use netsnoop_core::attribution::Rung;
 use netsnoop_core::inventory::{
@@ -24,31 +25,64 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Has the namespaces that `index` knows.
-    pub(super) fn new(index: &NamespaceIndex) -> Self {
-        let mut this = Self::default();
+    /// Adds the namespaces that `index` knows, with their names.
+    pub(super) fn add_known(&mut self, index: &NamespaceIndex) {
         for inode in index.namespaces().into_keys() {
-            let place = this.add_namespace(NamespaceKey { inode, cookie: None });
-            if let Some(namespace) = this.namespaces.get_mut(place as usize) {
+            let place = self.add_inode(inode);
+            if let Some(namespace) = self.namespaces.get_mut(place as usize) {
                 namespace.name = index.name_of(inode);
             }
         }
-        this
     }
 
-    /// The place of a namespace, which is added if it is new.
+    /// The place of a namespace, which is added if it is new: an inode of which another cookie was seen stands for another
+    /// namespace now.
     pub(super) fn add_namespace(&mut self, key: NamespaceKey) -> u32 {
-        let namespaces = &mut self.namespaces;
-        *self.place_of.entry(key.inode).or_insert_with(|| {
-            namespaces.push(ListedNamespace { key, name: None, interfaces: Vec::new() });
-            // Inodes of namespaces are 32 bits wide.
-            u32::try_from(namespaces.len() - 1).unwrap_or(u32::MAX)
-        })
+        let place = self.add_inode(key.inode);
+        let Some(known) = self.namespaces.get_mut(place as usize) else { return place };
+        if known.key.cookie.is_some_and(|cookie| key.cookie.is_some_and(|other| other != cookie)) {
+            return self.push_namespace(key);
+        }
+        known.key.cookie = known.key.cookie.or(key.cookie);
+        place
+    }
+
+    /// The place of the namespace that has this inode now.
+    pub(super) fn add_inode(&mut self, inode: u32) -> u32 {
+        match self.place_of(inode) {
+            Some(place) => place,
+            None => self.push_namespace(NamespaceKey { inode, cookie: None }),
+        }
+    }
+
+    fn push_namespace(&mut self, key: NamespaceKey) -> u32 {
+        // Inodes of namespaces are 32 bits wide.
+        let place = u32::try_from(self.namespaces.len()).unwrap_or(u32::MAX);
+        self.namespaces.push(ListedNamespace { key, name: None, interfaces: Vec::new() });
+        self.place_of.insert(key.inode, place);
+        place
     }
 
     /// The place of a namespace that is known.
     pub(super) fn place_of(&self, inode: u32) -> Option<u32> {
         self.place_of.get(&inode).copied()
+    }
+
+    /// The inode of the namespace at `place`.
+    pub(super) fn inode_of(&self, place: u32) -> Option<u32> {
+        self.namespaces.get(place as usize).map(|namespace| namespace.key.inode)
+    }
+
+    /// Notes the identity of the namespace at `place`, as it was told inside.
+    pub(super) fn identify(&mut self, place: u32, key: NamespaceKey) {
+        if let Some(namespace) = self.namespaces.get_mut(place as usize) {
+            namespace.key.cookie = namespace.key.cookie.or(key.cookie);
+        }
+    }
+
+    /// The places of all namespaces that are known by now.
+    pub(super) fn places(&self) -> Range<u32> {
+        0..u32::try_from(self.namespaces.len()).unwrap_or(u32::MAX)
     }
 
     /// Notes that `count` of something could not be seen.

@@ -6,20 +6,30 @@
 
 mod containers;
 mod descriptors;
+mod diag;
 mod draft;
+mod held;
 mod tables;
+mod unheld;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use netsnoop_core::attribution::Rung;
 use netsnoop_core::inventory::{Inventory, ProtocolSet, Unheld, UnseenReason, UnseenThing};
+use netsnoop_core::namespace::NamespaceKey;
+use rustix::io::Errno;
+use thiserror::Error;
 
 use self::containers::Containers;
 use self::descriptors::Descriptors;
+use self::diag::{Asker, DiagRows};
 use self::draft::Draft;
-use super::namespace_index::NamespaceIndex;
+use self::held::Held;
+use super::ebpf::inventory_program::InventoryProgram;
+use super::namespace_index::{NamespaceIndex, NetFiles};
 use super::netns::{NamespaceVisitor, on_own_thread};
+use super::proc_fs::shows_initial_pids;
 use crate::clock;
 use crate::counters::Counters;
 
@@ -38,41 +48,141 @@ pub struct InventorySettings {
     pub unheld: bool,
 }
 
+/// The way that was asked for cannot be used here.
+#[derive(Debug, Error)]
+#[error("{} cannot list sockets here: {reason}", way.name())]
+pub struct WayFails {
+    /// The way.
+    pub way: Rung,
+    /// Why not.
+    pub reason: String,
+}
+
 /// Looks once. The caller's thread stays in its namespace.
 ///
 /// # Errors
 ///
-/// If the way that was asked for does not work here, with the reason.
+/// [`WayFails`] if the way that was asked for does not work here; anything else if nothing can be read at all.
 pub fn read(settings: &InventorySettings, counters: &Counters) -> Result<Inventory> {
-    match settings.via {
-        Some(rung @ (Rung::Iterator | Rung::SockDiag)) => bail!("{} is not there yet", rung.name()),
-        Some(Rung::Proc) | None => on_own_thread(|visitor| by_tables(visitor, settings, counters)),
-        Some(other) => bail!("{} tells of events, not of all sockets there are", other.name()),
+    match way(settings)? {
+        Way::Iterator(program) => {
+            on_own_thread(|visitor| by_iterator(visitor, &program, (settings, counters)))
+        }
+        Way::Tables(rung) => on_own_thread(|visitor| by_tables(visitor, rung, (settings, counters))),
     }
+}
+
+enum Way {
+    Iterator(InventoryProgram),
+    Tables(Rung),
+}
+
+/// The way that was asked for, or the first that works.
+fn way(settings: &InventorySettings) -> Result<Way> {
+    let iterator = || InventoryProgram::load().map(Way::Iterator).map_err(|failure| failure.text);
+    let sock_diag =
+        || Asker::open().map(|_| Way::Tables(Rung::SockDiag)).map_err(|error| format!("opening it: {error}"));
+    let fails = |way| move |reason| anyhow!(WayFails { way, reason });
+    match settings.via {
+        Some(Rung::Iterator) => iterator().map_err(fails(Rung::Iterator)),
+        Some(Rung::SockDiag) => sock_diag().map_err(fails(Rung::SockDiag)),
+        Some(Rung::Proc) => Ok(Way::Tables(Rung::Proc)),
+        Some(way) => Err(fails(way)("it tells of events, not of the sockets there are".to_owned())),
+        None => {
+            let told = |way: Rung| move |reason: &String| log::info!("not by {}: {reason}", way.name());
+            let found = iterator().inspect_err(told(Rung::Iterator));
+            let found = found.or_else(|_| sock_diag().inspect_err(told(Rung::SockDiag)));
+            Ok(found.unwrap_or(Way::Tables(Rung::Proc)))
+        }
+    }
+}
+
+fn by_iterator(
+    visitor: NamespaceVisitor,
+    program: &InventoryProgram,
+    (settings, counters): (&InventorySettings, &Counters),
+) -> Result<Inventory> {
+    let started = clock::now();
+    let mut draft = Draft::default();
+    let held = Held::read(program, &mut draft, settings.protocols)?;
+    let mut index = NamespaceIndex::new(&settings.proc_root, visitor)?;
+    // Elsewhere the pids that programs tell are not those of /proc.
+    let pids_are_known = shows_initial_pids(&settings.proc_root)
+        .with_context(|| format!("see which pids {} shows", settings.proc_root.display()))?;
+    if pids_are_known {
+        let members = draft
+            .processes
+            .iter()
+            .filter_map(|listed| Some((listed.process.id.pid, draft.inode_of(listed.namespace?)?)));
+        index.adopt(members, counters);
+    } else {
+        draft.miss(UnseenThing::Processes, UnseenReason::Hidden, 1);
+        index.refresh(counters, started)?;
+    }
+    draft.add_known(&index);
+    if settings.unheld {
+        unheld::add(&mut index, &mut draft, &held, settings.protocols);
+    }
+    if pids_are_known {
+        let mut containers = Containers::new(&settings.container_logs);
+        containers.complete(&mut draft, (&index.proc_root, &held.cgroups), counters);
+    }
+    mark_unheld(&mut draft);
+    Ok(draft.finish(Rung::Iterator, started))
 }
 
 /// Tables first: a socket that is in them and whose holder lives is then met in the links, while the other way
 /// round a socket made in between would seem to belong to nobody.
 fn by_tables(
     visitor: NamespaceVisitor,
-    settings: &InventorySettings,
-    counters: &Counters,
+    rung: Rung,
+    (settings, counters): (&InventorySettings, &Counters),
 ) -> Result<Inventory> {
     let started = clock::now();
     let mut index = NamespaceIndex::new(&settings.proc_root, visitor)?;
     index.refresh(counters, started)?;
-    let mut draft = Draft::new(&index);
-    for place in 0..draft.namespaces.len() {
-        tables::read_namespace(&mut index, &mut draft, place, settings.protocols);
+    let mut draft = Draft::default();
+    draft.add_known(&index);
+    for place in draft.places() {
+        read_namespace(&mut index, &mut draft, place, (rung, settings.protocols));
     }
     let descriptors =
         Descriptors::read(&index.proc_root, &mut draft).context("list the processes and what they hold")?;
     descriptors.join(&mut draft, settings.protocols);
-    Containers::new(&settings.container_logs).complete(&mut draft, &index.proc_root, counters);
     if !settings.unheld {
         draft.sockets.retain(|socket| !socket.holders.is_empty());
     }
-    Ok(draft.finish(Rung::Proc, started))
+    Containers::new(&settings.container_logs).complete(&mut draft, (&index.proc_root, &[]), counters);
+    mark_unheld(&mut draft);
+    Ok(draft.finish(rung, started))
+}
+
+/// Adds the sockets of the namespace at `place`.
+fn read_namespace(
+    index: &mut NamespaceIndex,
+    draft: &mut Draft,
+    place: u32,
+    (rung, wanted): (Rung, ProtocolSet),
+) {
+    let Some(inode) = draft.inode_of(place) else { return };
+    let read = |key: NamespaceKey, files: NetFiles<'_>| {
+        let asked = match files {
+            NetFiles::Inside if rung == Rung::SockDiag => DiagRows::read(wanted),
+            _ => Ok(DiagRows::nothing(wanted)),
+        };
+        // What cannot be asked for is in the tables.
+        let asked = asked.unwrap_or_else(|_| DiagRows::nothing(wanted));
+        let left = asked.left;
+        (key, asked, tables::read_tables(&files, left))
+    };
+    match index.enter(inode, read) {
+        Ok((key, asked, read)) => {
+            draft.identify(place, key);
+            asked.hand_over(draft, place);
+            read.hand_over(draft, place);
+        }
+        Err(error) => draft.miss_for(UnseenThing::Namespaces, Errno::from(error)),
+    }
 }
 
 /// Says of every socket without a holder why it has none.

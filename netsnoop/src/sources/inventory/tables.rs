@@ -15,7 +15,7 @@ use netsnoop_core::socket::TcpState;
 use rustix::io::Errno;
 
 use super::draft::{Draft, reason_of};
-use crate::sources::namespace_index::{NamespaceIndex, NetFiles};
+use crate::sources::namespace_index::NetFiles;
 use crate::sources::proc_walk::HOST_ORDER;
 
 /// What a table holds.
@@ -63,26 +63,6 @@ impl TableRows {
         }
         let sockets = self.sockets.into_iter();
         draft.sockets.extend(sockets.map(|socket| ListedSocket { namespace: Some(place), ..socket }));
-    }
-}
-
-/// Adds the sockets of the namespace at `place` of the draft.
-pub(super) fn read_namespace(
-    index: &mut NamespaceIndex,
-    draft: &mut Draft,
-    place: usize,
-    wanted: ProtocolSet,
-) {
-    let Some(inode) = draft.namespaces.get(place).map(|namespace| namespace.key.inode) else { return };
-    let read = |key, files: NetFiles<'_>| (key, read_tables(&files, wanted));
-    match index.enter(inode, read) {
-        Ok((key, rows)) => {
-            if let Some(namespace) = draft.namespaces.get_mut(place) {
-                namespace.key = key;
-            }
-            rows.hand_over(draft, u32::try_from(place).unwrap_or(u32::MAX));
-        }
-        Err(error) => draft.miss_for(UnseenThing::Namespaces, Errno::from(error)),
     }
 }
 

@@ -1,0 +1,336 @@
+//! Questions and answers of netlink's sock_diag (man 7 sock_diag), between bytes and [`ListedSocket`]s: all sockets of one
+//! protocol in one namespace.
+//!
+//! The layouts are ABI: include/uapi/linux/{inet,unix,netlink,packet,vm_sockets}_diag.h,
+//! <https://github.com/torvalds/linux/tree/v6.12/include/uapi/linux>. Left out: who holds a socket, and attributes that a
+//! list does not show.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::num::{NonZeroU32, NonZeroU64};
+
+use alloc::vec::Vec;
+
+use crate::inventory::{
+    Addresses, ListedSocket, Protocol, ProtocolGroup, SocketEnd, SocketKind, UnixPath, VsockEnd,
+};
+use crate::socket::TcpState;
+
+/// Families, include/linux/socket.h.
+const AF_UNIX: u8 = 1;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+const AF_NETLINK: u8 = 16;
+const AF_PACKET: u8 = 17;
+const AF_VSOCK: u8 = 40;
+
+/// `SOCK_DIAG_BY_FAMILY`, the type of questions and answers.
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// `NLMSG_ERROR` and `NLMSG_DONE`, man 7 netlink.
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+/// `NLM_F_REQUEST | NLM_F_DUMP`.
+const REQUEST_DUMP: u16 = 0x301;
+/// `NLM_F_DUMP_INTR`: what was listed changed meanwhile, so something may be missing.
+const INTERRUPTED: u16 = 0x10;
+const HEADER_BYTES: usize = 16;
+
+/// All states.
+pub const ALL_STATES: u32 = u32::MAX;
+
+/// What to list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Question {
+    group: ProtocolGroup,
+    family: u8,
+    protocol: u8,
+}
+
+impl Question {
+    /// The questions that list all sockets of a group; none if sock_diag knows no such sockets.
+    pub fn all_of(group: ProtocolGroup) -> &'static [Self] {
+        const fn both(group: ProtocolGroup, protocol: u8) -> [Question; 2] {
+            [Question { group, family: AF_INET, protocol }, Question { group, family: AF_INET6, protocol }]
+        }
+        const fn one(group: ProtocolGroup, family: u8, protocol: u8) -> [Question; 1] {
+            [Question { group, family, protocol }]
+        }
+        const TCP: [Question; 2] = both(ProtocolGroup::Tcp, 6);
+        const UDP: [Question; 2] = both(ProtocolGroup::Udp, 17);
+        const UDP_LITE: [Question; 2] = both(ProtocolGroup::UdpLite, 136);
+        const DCCP: [Question; 2] = both(ProtocolGroup::Dccp, 33);
+        const SCTP: [Question; 2] = both(ProtocolGroup::Sctp, 132);
+        const RAW: [Question; 2] = both(ProtocolGroup::Raw, 255);
+        const UNIX: [Question; 1] = one(ProtocolGroup::Unix, AF_UNIX, 0);
+        // `NDIAG_PROTO_ALL`.
+        const NETLINK: [Question; 1] = one(ProtocolGroup::Netlink, AF_NETLINK, 255);
+        const PACKET: [Question; 1] = one(ProtocolGroup::Packet, AF_PACKET, 0);
+        const VSOCK: [Question; 1] = one(ProtocolGroup::Vsock, AF_VSOCK, 0);
+        match group {
+            ProtocolGroup::Tcp => &TCP,
+            ProtocolGroup::Udp => &UDP,
+            ProtocolGroup::UdpLite => &UDP_LITE,
+            ProtocolGroup::Dccp => &DCCP,
+            ProtocolGroup::Sctp => &SCTP,
+            ProtocolGroup::Raw => &RAW,
+            ProtocolGroup::Unix => &UNIX,
+            ProtocolGroup::Netlink => &NETLINK,
+            ProtocolGroup::Packet => &PACKET,
+            ProtocolGroup::Vsock => &VSOCK,
+            ProtocolGroup::Icmp | ProtocolGroup::Other => &[],
+        }
+    }
+
+    /// The message that asks for sockets in these states, a bit each.
+    pub fn message(self, states: u32) -> Vec<u8> {
+        // Name, peer, queue lengths and uid of Unix sockets; what is known of packet sockets; memory.
+        const UNIX_SHOW: u32 = 0x1 | 0x4 | 0x10 | 0x40;
+        const PACKET_SHOW: u32 = 0x1 | 0x20;
+        const NETLINK_SHOW: u32 = 0x1;
+        let mut body = Vec::from([self.family, self.protocol, 0, 0]);
+        let mut words = |words: &[u32]| words.iter().for_each(|word| body.extend(word.to_ne_bytes()));
+        // The cookie that stands for any socket is all ones, everywhere.
+        match self.family {
+            AF_UNIX => words(&[states, 0, UNIX_SHOW, u32::MAX, u32::MAX]),
+            AF_NETLINK => words(&[0, NETLINK_SHOW, u32::MAX, u32::MAX]),
+            AF_PACKET => words(&[0, PACKET_SHOW, u32::MAX, u32::MAX]),
+            AF_VSOCK => words(&[states, 0, 0, u32::MAX, u32::MAX]),
+            _ => words(&[states, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, u32::MAX, u32::MAX]),
+        }
+        let mut message = Vec::with_capacity(HEADER_BYTES + body.len());
+        // Both lengths are below a hundred.
+        let length = u32::try_from(HEADER_BYTES + body.len()).unwrap_or(u32::MAX);
+        message.extend(length.to_ne_bytes());
+        message.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+        message.extend(REQUEST_DUMP.to_ne_bytes());
+        message.extend([0; 8]);
+        message.extend(body);
+        message
+    }
+}
+
+/// One message of an answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// A socket, without namespace and holders.
+    Socket(ListedSocket),
+    /// That was all.
+    Done {
+        /// The kernel says that something may be missing, as it changed meanwhile.
+        interrupted: bool,
+    },
+    /// The kernel refuses, with an errno.
+    Refused(i32),
+    /// A message that cannot be understood.
+    Unreadable,
+}
+
+/// The messages of a datagram that answers `question`.
+pub fn answers(question: Question, datagram: &[u8]) -> impl Iterator<Item = Answer> {
+    let mut rest = datagram;
+    core::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let Some((header, body)) = split_message(&mut rest) else {
+            rest = &[];
+            return Some(Answer::Unreadable);
+        };
+        Some(match header.kind {
+            DONE => Answer::Done { interrupted: header.flags & INTERRUPTED != 0 },
+            // Both are negative errnos (man 7 netlink).
+            ERROR => body.i32(0).map_or(Answer::Unreadable, |code| Answer::Refused(code.saturating_neg())),
+            _ => socket_of(question, &body).map_or(Answer::Unreadable, Answer::Socket),
+        })
+    })
+}
+
+struct Header {
+    kind: u16,
+    flags: u16,
+}
+
+/// The first message, padded to four bytes (man 7 netlink), is taken off.
+fn split_message<'a>(rest: &mut &'a [u8]) -> Option<(Header, Bytes<'a>)> {
+    let all = Bytes(rest);
+    let length = usize::try_from(all.u32(0)?).ok()?;
+    let body = rest.get(HEADER_BYTES..length)?;
+    let header = Header { kind: all.u16(4)?, flags: all.u16(6)? };
+    *rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+    Some((header, Bytes(body)))
+}
+
+fn socket_of(question: Question, body: &Bytes<'_>) -> Option<ListedSocket> {
+    match body.u8(0)? {
+        AF_INET | AF_INET6 => internet(question.group, body),
+        AF_UNIX => unix(body),
+        AF_NETLINK => netlink(body),
+        AF_PACKET => packet(body),
+        AF_VSOCK => vsock(body),
+        _ => None,
+    }
+}
+
+fn internet(group: ProtocolGroup, body: &Bytes<'_>) -> Option<ListedSocket> {
+    let protocol = match group {
+        ProtocolGroup::Tcp => Protocol::Tcp,
+        ProtocolGroup::Udp => Protocol::Udp,
+        ProtocolGroup::UdpLite => Protocol::UdpLite,
+        ProtocolGroup::Dccp => Protocol::Dccp,
+        ProtocolGroup::Sctp => Protocol::Sctp,
+        ProtocolGroup::Raw => Protocol::Raw,
+        _ => return None,
+    };
+    let end = |port, address| {
+        let address = if body.u8(0)? == AF_INET6 {
+            IpAddr::V6(Ipv6Addr::from(body.array::<16>(address)?))
+        } else {
+            IpAddr::V4(Ipv4Addr::from(body.array::<4>(address)?))
+        };
+        Some(SocketEnd { address, port: u16::from_be_bytes(body.array(port)?) })
+    };
+    let addresses = Addresses::Internet {
+        local: end(4, 8)?,
+        remote: end(6, 24)?,
+        interface: NonZeroU32::new(body.u32(40)?),
+    };
+    let inode = body.inode(68)?;
+    Some(ListedSocket {
+        receive_queue: Some(body.u32(56)?),
+        send_queue: Some(body.u32(60)?),
+        inode,
+        cookie: body.cookie(44)?,
+        // Without a file the kernel has no uid to tell and says 0.
+        uid: inode.and(body.u32(64)),
+        ..ListedSocket::new(protocol, TcpState(body.u8(1)?), addresses)
+    })
+}
+
+fn unix(body: &Bytes<'_>) -> Option<ListedSocket> {
+    let (mut path, mut peer, mut queues, mut uid) = (None, None, None, None);
+    for (kind, value) in body.attributes(16) {
+        match kind {
+            0 => path = UnixPath::from_kernel(value.0),
+            2 => peer = value.inode(0)?,
+            4 => queues = Some((value.u32(0)?, value.u32(4)?)),
+            7 => uid = value.u32(0),
+            _ => {}
+        }
+    }
+    Some(ListedSocket {
+        receive_queue: queues.map(|(receive, _)| receive),
+        send_queue: queues.map(|(_, send)| send),
+        inode: body.inode(4)?,
+        cookie: body.cookie(8)?,
+        uid,
+        ..ListedSocket::new(
+            Protocol::Unix(SocketKind(u16::from(body.u8(1)?))),
+            TcpState(body.u8(2)?),
+            Addresses::Unix { path, peer },
+        )
+    })
+}
+
+/// Places of received and sent bytes in `struct sk_meminfo` (include/uapi/linux/sock_diag.h).
+const RECEIVED: usize = 0;
+const SENT: usize = 8;
+
+fn netlink(body: &Bytes<'_>) -> Option<ListedSocket> {
+    let memory = body.attributes(28).find(|(kind, _)| *kind == 0).map(|(_, value)| value);
+    Some(ListedSocket {
+        receive_queue: memory.as_ref().and_then(|memory| memory.u32(RECEIVED)),
+        send_queue: memory.as_ref().and_then(|memory| memory.u32(SENT)),
+        inode: body.inode(16)?,
+        cookie: body.cookie(20)?,
+        ..ListedSocket::new(
+            Protocol::Netlink(Some(u16::from(body.u8(2)?))),
+            TcpState::CLOSE,
+            Addresses::Netlink { port_id: body.u32(4)? },
+        )
+    })
+}
+
+fn packet(body: &Bytes<'_>) -> Option<ListedSocket> {
+    let (mut interface, mut uid, mut queues) = (None, None, None);
+    for (kind, value) in body.attributes(16) {
+        match kind {
+            0 => interface = NonZeroU32::new(value.u32(0)?),
+            5 => uid = value.u32(0),
+            6 => queues = Some((value.u32(RECEIVED)?, value.u32(SENT)?)),
+            _ => {}
+        }
+    }
+    Some(ListedSocket {
+        receive_queue: queues.map(|(receive, _)| receive),
+        send_queue: queues.map(|(_, send)| send),
+        inode: body.inode(4)?,
+        cookie: body.cookie(8)?,
+        uid,
+        ..ListedSocket::new(
+            Protocol::Packet(SocketKind(u16::from(body.u8(1)?))),
+            TcpState::CLOSE,
+            Addresses::Packet { protocol: body.u16(2)?, interface },
+        )
+    })
+}
+
+fn vsock(body: &Bytes<'_>) -> Option<ListedSocket> {
+    let end = |at| Some(VsockEnd { cid: body.u32(at)?, port: body.u32(at + 4)? });
+    Some(ListedSocket {
+        inode: body.inode(20)?,
+        cookie: body.cookie(24)?,
+        ..ListedSocket::new(
+            Protocol::Vsock(SocketKind(u16::from(body.u8(1)?))),
+            TcpState(body.u8(2)?),
+            Addresses::Vsock { local: end(4)?, remote: end(12)? },
+        )
+    })
+}
+
+/// Bytes, read by offset.
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn array<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.0.get(offset..)?.first_chunk().copied()
+    }
+
+    fn u8(&self, offset: usize) -> Option<u8> {
+        self.0.get(offset).copied()
+    }
+
+    fn u16(&self, offset: usize) -> Option<u16> {
+        self.array(offset).map(u16::from_ne_bytes)
+    }
+
+    fn u32(&self, offset: usize) -> Option<u32> {
+        self.array(offset).map(u32::from_ne_bytes)
+    }
+
+    fn i32(&self, offset: usize) -> Option<i32> {
+        self.array(offset).map(i32::from_ne_bytes)
+    }
+
+    /// The outer `None`: it is not there. The inner one: no file refers to the socket.
+    fn inode(&self, offset: usize) -> Option<Option<NonZeroU64>> {
+        self.u32(offset).map(|inode| NonZeroU64::new(u64::from(inode)))
+    }
+
+    /// Two words of 32 bits, the low one first on every machine (`sock_diag_save_cookie` in
+    /// <https://github.com/torvalds/linux/blob/v6.12/net/core/sock_diag.c>).
+    fn cookie(&self, offset: usize) -> Option<Option<NonZeroU64>> {
+        let (low, high) = (self.u32(offset)?, self.u32(offset + 4)?);
+        Some(NonZeroU64::new((u64::from(high) << 32) | u64::from(low)))
+    }
+
+    /// The attributes from `offset` on: each tells its length, its own four bytes counted, and is padded to four bytes.
+    fn attributes(&self, offset: usize) -> impl Iterator<Item = (u16, Self)> {
+        let mut rest: &'a [u8] = self.0.get(offset..).unwrap_or_default();
+        core::iter::from_fn(move || {
+            let this = Bytes(rest);
+            let (length, kind) = (usize::from(this.u16(0)?), this.u16(2)?);
+            let value = rest.get(4..length)?;
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            Some((kind, Bytes(value)))
+        })
+    }
+}
