@@ -212,6 +212,8 @@ fn row(tuple: FiveTuple, state: u8, bits: u8, holders_complete: bool) -> SocketR
         uid: Some(7),
         holders: holders(bits),
         holders_lack: (!holders_complete).then_some(Reason::Permission),
+        recent_starts: holders(bits / 4).into_iter().map(|holder| (holder.id, Timestamp::from_nanos(u64::from(bits)))).collect(),
+        changed_user: bits % 5 == 0,
     }
 }
 

@@ -95,4 +95,13 @@ impl FiveTuple {
     pub const fn mirrored(self) -> Self {
         Self { transport: self.transport, local: self.remote, remote: self.local }
     }
+
+    /// The listening socket that a connection to `local` would go to.
+    pub const fn listening(self) -> Self {
+        let remote = match self.remote.address {
+            IpAddr::V4(_) => Endpoint::UNSPECIFIED_V4,
+            IpAddr::V6(_) => Endpoint::UNSPECIFIED_V6,
+        };
+        Self { remote, ..self }
+    }
 }

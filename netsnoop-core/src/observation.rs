@@ -26,6 +26,8 @@ pub enum Observation {
     Process(ProcessId, ProcessFacts),
     /// The namespaces and interfaces of the node.
     Topology(Topology),
+    /// Every packet up to this moment has been told of, by all captures.
+    PacketsUntil(Timestamp),
 }
 
 /// A decoded packet and where it was seen.

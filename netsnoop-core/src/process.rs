@@ -28,7 +28,13 @@ impl ProcessId {
 
     /// The start time, rounded down to one tick.
     pub const fn started_at(self) -> Timestamp {
-        Timestamp::from_nanos(self.start_ticks * TICK_NANOS)
+        Timestamp::from_nanos(self.start_ticks.saturating_mul(TICK_NANOS))
+    }
+
+    /// The earliest and the latest moment it may have started at: the start time was rounded down to a tick.
+    pub const fn started_between(self) -> (Timestamp, Timestamp) {
+        let earliest = self.started_at();
+        (earliest, Timestamp::from_nanos(earliest.as_nanos().saturating_add(TICK_NANOS - 1)))
     }
 }
 

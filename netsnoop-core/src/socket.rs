@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 
 use crate::attribution::Reason;
 use crate::five_tuple::FiveTuple;
-use crate::process::Process;
+use crate::process::{Process, ProcessId};
+use crate::time::Timestamp;
 
 /// A TCP state by its kernel number (include/net/tcp_states.h, numbers are ABI since 2.6).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -75,4 +76,27 @@ pub struct SocketRow {
     /// Why not every process that could hold it was looked at. Then `holders` may be short, and an empty one
     /// proves nothing.
     pub holders_lack: Option<Reason>,
+    /// When holders that began lately began, exactly. Of others only the tick is known.
+    pub recent_starts: Vec<(ProcessId, Timestamp)>,
+    /// Whether a holder runs as none of its user ids under the one that made the socket: it changed users
+    /// since, or another process made the socket and handed it over.
+    pub changed_user: bool,
+}
+
+impl SocketRow {
+    /// Whether `holder` began before `moment`: `None` where its start is not known finely enough.
+    pub fn began_before(&self, holder: ProcessId, moment: Timestamp) -> Option<bool> {
+        let exact = self.recent_starts.iter().find(|(id, _)| *id == holder).map(|(_, started)| *started);
+        if let Some(started) = exact {
+            return Some(started <= moment);
+        }
+        let (earliest, latest) = holder.started_between();
+        if latest <= moment {
+            Some(true)
+        } else if earliest > moment {
+            Some(false)
+        } else {
+            None
+        }
+    }
 }

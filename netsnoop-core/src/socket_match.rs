@@ -117,6 +117,8 @@ mod tests {
             uid: None,
             holders: Vec::new(),
             holders_lack: None,
+            recent_starts: Vec::new(),
+            changed_user: false,
         }
     }
 

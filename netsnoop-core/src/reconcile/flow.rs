@@ -36,6 +36,8 @@ pub(super) enum Search {
     NotAsked,
     /// A question is out or waiting.
     Asked,
+    /// The answer may be a better one at this time.
+    Again(Timestamp),
     /// The question was answered, or nothing can answer it.
     Done,
 }
@@ -55,6 +57,8 @@ pub(super) struct End {
     /// Address of the kernel's `struct sock`, 0 if no event told it.
     pub(super) sock_address: u64,
     pub(super) search: Search,
+    /// How often its socket was looked for.
+    pub(super) looks: u8,
     /// When the socket tables that told its owner had been read.
     pub(super) looked_at: Option<Timestamp>,
     pub(super) closed: Option<SocketClose>,
@@ -73,6 +77,7 @@ impl End {
             cookie: None,
             sock_address: 0,
             search: Search::NotAsked,
+            looks: 0,
             looked_at: None,
             closed: None,
             sent_fin: false,
@@ -135,6 +140,8 @@ pub(super) struct Flow {
     pub(super) changed: bool,
     /// Whether it waits in the queue of records.
     pub(super) queued: bool,
+    /// Whether it waits for packets that may take back what a look told.
+    pub(super) awaits_packets: bool,
     /// When its one timer wakes it: at its deadline or before.
     pub(super) wakes_at: Option<Timestamp>,
     /// When unanswered ends are looked up.
@@ -163,6 +170,7 @@ impl Flow {
             closed: false,
             changed: false,
             queued: false,
+            awaits_packets: false,
             wakes_at: None,
             lookup_at: at,
             resumed: None,

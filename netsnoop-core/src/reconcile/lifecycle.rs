@@ -59,6 +59,8 @@ impl Reconciler {
             || flow.opened && (flow.changed || self.is_finished(now, flow));
         if due {
             self.enqueue(id);
+        } else {
+            self.await_packets(now, id);
         }
         // One that waits to be told is looked at again when it has been.
         if let Some(flow) = self.flows.get(id).filter(|flow| !flow.queued) {
@@ -85,12 +87,18 @@ impl Reconciler {
         let mut unanswerable = Vec::new();
         let mut processes: Vec<Process> = Vec::new();
         for (side, end) in flow.both() {
+            let is_asked = match end.search {
+                Search::NotAsked => due && end.attribution.reason() == Some(Reason::Pending),
+                Search::Again(at) => due && now >= at,
+                Search::Asked | Search::Done => false,
+            };
             match (&end.attribution.owner, end.place) {
                 (Owner::Process(process), _) => processes.push(*process),
-                (Owner::Unattributed(Reason::Pending), Place::Local(namespace))
-                    if due && end.search == Search::NotAsked =>
-                {
-                    sockets.push((side, namespace, flow.tuple(side)));
+                (_, Place::Local(namespace)) if is_asked => {
+                    let accepted = flow.transport == Transport::Tcp
+                        && flow.role >= Role::Syn
+                        && flow.client != side;
+                    sockets.push((side, namespace, flow.tuple(side), accepted));
                 }
                 (Owner::Unattributed(Reason::Pending), Place::Local(_)) if !self.settings.lookups => {
                     unanswerable.push(side);
@@ -98,10 +106,12 @@ impl Reconciler {
                 _ => {}
             }
         }
-        for (side, namespace, tuple) in sockets {
+        for (side, namespace, tuple, accepted) in sockets {
             let asked = self.questions.want_socket(now, namespace, tuple);
             if !asked {
                 self.attribute(id, side, Attribution::namespace(Reason::Lost, None), None);
+            } else if accepted {
+                self.questions.want_listener(namespace, tuple);
             }
             if let Some(flow) = self.flows.get_mut(id) {
                 flow.end_mut(side).search = if asked { Search::Asked } else { Search::Done };
@@ -151,7 +161,11 @@ impl Reconciler {
     /// Whether all that will be known of a connection's owners soon is known.
     fn is_settled(&self, now: Timestamp, flow: &Flow) -> bool {
         self.draining
-            || now >= self.settles_at(flow) && self.has_heard_of(now, flow.first_seen)
+            || self.packets_bear_out(now, flow) && self.has_told_enough(now, flow)
+    }
+
+    fn has_told_enough(&self, now: Timestamp, flow: &Flow) -> bool {
+        now >= self.settles_at(flow) && self.has_heard_of(now, flow.first_seen)
             // A line that says how the handshake went is worth a round trip's wait.
             || flow.state != ConnectionState::Connecting
                 && flow.both().into_iter().all(|(side, end)| self.is_final(flow, side, end))
@@ -187,6 +201,7 @@ impl Reconciler {
             }
             (Owner::Unattributed(Reason::Pending), _) => false,
             (Owner::Unattributed(Reason::ClosedPort), _) => true,
+            _ if matches!(end.search, Search::Asked | Search::Again(_)) => false,
             _ => !awaits_hook,
         }
     }
@@ -201,13 +216,24 @@ impl Reconciler {
                 end.closed.is_some() || !end.is_hooked() && end.attribution.reason().is_some()
             });
         let waited = now >= ended + self.patience() && self.has_heard_of(now, ended);
-        !flow.closed && (told || self.draining || waited)
+        // A short connection's owner may be in an answer that is on its way.
+        let asked = flow.both().into_iter().any(|(_, end)| end.search == Search::Asked && !end.attribution.has_owner());
+        let is_known = waited || told && !asked && self.packets_bear_out(now, flow);
+        !flow.closed && (self.draining || is_known)
     }
 
     fn deadline(&self, now: Timestamp, flow: &Flow) -> Timestamp {
         if flow.closed {
             return flow.ended_at.unwrap_or(now).max(flow.last_seen) + self.settings.linger;
         }
+        let looks_again = flow.both().into_iter().filter_map(|(_, end)| match end.search {
+            Search::Again(at) => Some(at.max(now)),
+            _ => None,
+        });
+        looks_again.chain([self.own_deadline(now, flow)]).min().unwrap_or(now)
+    }
+
+    fn own_deadline(&self, now: Timestamp, flow: &Flow) -> Timestamp {
         if !flow.opened {
             let asks = self.settings.lookups
                 && flow.lookup_at > now

@@ -24,6 +24,7 @@ mod records;
 mod resumed;
 mod settings;
 mod snapshots;
+mod table_owner;
 #[cfg(test)]
 mod tests;
 
@@ -73,6 +74,10 @@ pub struct Reconciler {
     ledger: Ledger,
     /// The stamp of the newest kernel event.
     newest_event: Timestamp,
+    /// Up to when all packets are known; `None` while no capture tells.
+    packets_until: Option<Timestamp>,
+    /// Connections that wait for that to go on.
+    awaiting_packets: Vec<FlowId>,
     /// How far the last kernel event was behind when it arrived.
     events_behind: Duration,
     /// Whether the sources have ended, so that nothing is worth waiting for.
@@ -95,6 +100,8 @@ impl Reconciler {
             unplaced: Vec::new(),
             ledger: Ledger::default(),
             newest_event: Timestamp::default(),
+            packets_until: None,
+            awaiting_packets: Vec::new(),
             events_behind: Duration::ZERO,
             draining: false,
             settings,
@@ -107,6 +114,7 @@ impl Reconciler {
             Observation::Packet(sighting) => self.handle_packet(now, &sighting),
             Observation::Kernel(event) => self.handle_kernel_event(now, event),
             Observation::Sockets(snapshot) => self.handle_snapshot(now, snapshot),
+            Observation::PacketsUntil(until) => self.handle_packets_until(now, until),
             Observation::Process(id, facts) => {
                 self.questions.process_answered();
                 for flow in self.processes.answer(id, facts) {

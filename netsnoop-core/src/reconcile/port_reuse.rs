@@ -8,7 +8,7 @@ use core::time::Duration;
 use alloc::vec::Vec;
 
 use super::Reconciler;
-use super::flow::Side;
+use super::flow::{End, Flow, Side};
 use super::flow_table::FlowId;
 use crate::attribution::{Attribution, Evidence, Reason};
 use crate::five_tuple::Transport;
@@ -17,7 +17,47 @@ use crate::time::Timestamp;
 /// How far the clocks of packets and looks may be apart.
 const STAMP_TOLERANCE: Duration = Duration::from_millis(1);
 
+/// How long an owner that a look told is held back at most for packets that may take it back.
+const PACKETS_BEHIND_MAX: Duration = Duration::from_millis(250);
+
 impl Reconciler {
+    /// All packets up to `until` are known.
+    pub(super) fn handle_packets_until(&mut self, now: Timestamp, until: Timestamp) {
+        self.packets_until = self.packets_until.max(Some(until));
+        for id in core::mem::take(&mut self.awaiting_packets) {
+            if let Some(flow) = self.flows.get_mut(id) {
+                flow.awaits_packets = false;
+                self.review(now, id);
+            }
+        }
+    }
+
+    /// Whether no packet that is still on its way can take back what looks told of `flow`'s ends: when they were
+    /// made, its port may have served the next connection already.
+    pub(super) fn packets_bear_out(&self, now: Timestamp, flow: &Flow) -> bool {
+        let Some(known_until) = self.packets_until.filter(|_| flow.transport == Transport::Tcp) else {
+            return true;
+        };
+        flow.both().into_iter().all(|(_, end)| match end.looked_at {
+            Some(looked) if is_told_by_look(end) => {
+                known_until >= looked + STAMP_TOLERANCE || now >= looked + PACKETS_BEHIND_MAX
+            }
+            _ => true,
+        })
+    }
+
+    /// Has a connection that waits for packets looked at again when they have come.
+    pub(super) fn await_packets(&mut self, now: Timestamp, id: FlowId) {
+        let Some(flow) = self.flows.get(id) else { return };
+        if flow.awaits_packets || flow.closed || self.packets_bear_out(now, flow) {
+            return;
+        }
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.awaits_packets = true;
+            self.awaiting_packets.push(id);
+        }
+    }
+
     /// Whether a connected socket found by a look that lasted `from` to `until` may be another connection's: this
     /// one had ended before, or the port served a later one.
     pub(super) fn may_be_of_another(
@@ -53,8 +93,7 @@ impl Reconciler {
                 [side, side.other()].into_iter().zip(namespaces).filter_map(move |(side, namespace)| {
                     let end = flow.end(side);
                     let late = end.looked_at.is_some_and(|looked| looked + STAMP_TOLERANCE > sent);
-                    let by_tables = end.attribution.evidence < Some(Evidence::KernelFirstUse);
-                    let is_told = end.attribution.has_owner() && late && by_tables;
+                    let is_told = late && is_told_by_look(end);
                     (is_told && end.namespace_id() == namespace).then_some((id, side))
                 })
             })
@@ -67,4 +106,9 @@ impl Reconciler {
             self.review(now, id);
         }
     }
+}
+
+/// Whether an owner is named by nothing better than a look at tables.
+fn is_told_by_look(end: &End) -> bool {
+    end.attribution.has_owner() && end.attribution.evidence < Some(Evidence::KernelFirstUse)
 }

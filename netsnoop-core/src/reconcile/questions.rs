@@ -27,6 +27,8 @@ const TOPOLOGY_PERIOD_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 struct Waiting {
     sockets: Vec<FiveTuple>,
+    /// Sockets that accepted some of `sockets`, each once.
+    listeners: Vec<FiveTuple>,
     /// The question that is out.
     asked: Vec<FiveTuple>,
     asked_at: Option<Timestamp>,
@@ -88,6 +90,15 @@ impl Questions {
             self.ready.push_back(namespace);
         }
         true
+    }
+
+    /// Asks, together with the next question, who may accept connections to `server`'s own end.
+    pub(super) fn want_listener(&mut self, namespace: NamespaceId, server: FiveTuple) {
+        let listener = server.listening();
+        let waiting = self.sockets.entry(namespace).or_default();
+        if !waiting.listeners.contains(&listener) {
+            waiting.listeners.push(listener);
+        }
     }
 
     /// Takes the question that is out for `namespace`.
@@ -156,7 +167,8 @@ impl Questions {
             waiting.asked_at = Some(now);
             waiting.asked.clone_from(&batch);
             self.waiting -= batch.len();
-            return Some(Question::Sockets(namespace, batch));
+            let question = batch.into_iter().chain(waiting.listeners.drain(..)).collect();
+            return Some(Question::Sockets(namespace, question));
         }
         self.poll_process(now).map(Question::Process)
     }

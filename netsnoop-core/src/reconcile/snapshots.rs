@@ -4,11 +4,12 @@
 use core::time::Duration;
 
 use super::Reconciler;
-use super::flow::{Search, Side};
+use super::flow::{Flow, Search, Side};
 use super::flow_table::FlowId;
 use super::listener_table::Listener;
 use super::matching::Sighting;
 use super::namespace_table::{NamespaceId, Place};
+use super::table_owner::{Origin, owner_of};
 use crate::attribution::{Attribution, Evidence, Reason, Rung};
 use crate::connection::{ConnectionState, Role};
 use crate::five_tuple::{FiveTuple, Transport};
@@ -20,9 +21,16 @@ use crate::time::Timestamp;
 
 use alloc::vec::Vec;
 
-/// How far the clocks of packets and processes may be apart. Start times are rounded down to a tick of 10 ms, so
-/// one that is later than this is later indeed.
+/// How far the clocks of packets and looks may be apart.
 const STAMP_TOLERANCE: Duration = Duration::from_millis(1);
+/// How long after a look that told no process the next one comes: soon, as sockets are accepted and closed soon,
+/// then less and less often.
+const LOOK_PAUSES: [Duration; 4] = [
+    Duration::from_millis(2),
+    Duration::from_millis(10),
+    Duration::from_millis(40),
+    Duration::from_millis(150),
+];
 
 /// How strong what a rung's tables show is.
 const fn evidence_of(rung: Rung) -> Evidence {
@@ -31,6 +39,15 @@ const fn evidence_of(rung: Rung) -> Evidence {
         Rung::Proc => Evidence::Proc,
         _ => Evidence::SocketIterator,
     }
+}
+
+/// What belongs to a row.
+struct Look<'a> {
+    rung: Rung,
+    /// Who may have accepted the socket.
+    listening: &'a [Process],
+    /// Whether there will be another look, so that nothing is told of a row without an owner.
+    again: bool,
 }
 
 impl Reconciler {
@@ -99,7 +116,13 @@ impl Reconciler {
             flow.end_mut(side).cookie = flow.end(side).cookie.or(row.cookie);
         }
         self.learn_role_from_listeners(id);
-        self.take_row(id, side, row, snapshot.rung);
+        // Of a connection that packets have told of, a look of its own tells more.
+        if self.flows.get(id).is_some_and(|flow| flow.preexisting) {
+            self.take_row((id, side), row, &Look { rung: snapshot.rung, listening: &[], again: false });
+            if let Some(flow) = self.flows.get_mut(id) {
+                flow.end_mut(side).search = Search::Done;
+            }
+        }
         self.review(now, id);
     }
 
@@ -121,30 +144,25 @@ impl Reconciler {
         }
     }
 
-    /// Attributes an end by a row of its own socket.
-    fn take_row(&mut self, id: FlowId, side: Side, row: &SocketRow, rung: Rung) {
+    /// Attributes an end by a row of its own socket. `listening` are who may have accepted it, if that was asked.
+    fn take_row(&mut self, (id, side): (FlowId, Side), row: &SocketRow, look: &Look<'_>) {
         let Some(flow) = self.flows.get(id) else { return };
         if awaits_accept(row) {
             // The same snapshot showed who listens.
             return self.attribute_listener(id, side);
         }
-        let is_client = flow.client == side && flow.role >= Role::Syn;
-        // A process that is younger than the SYN cannot have sent it: the port was used again since.
-        let newest_start = flow.first_seen + STAMP_TOLERANCE;
-        let too_young = row.holders.iter().any(|holder| holder.id.started_at() > newest_start);
-        let attribution = if is_client && too_young {
-            Attribution::namespace(Reason::GoneBeforeLookup, row.uid)
-        } else if let (true, Some(reason)) = (row.holders.is_empty(), row.holders_lack) {
-            Attribution::namespace(reason, row.uid)
-        } else {
-            Attribution::holders(row.holders.clone(), evidence_of(rung), row.uid)
-        };
-        self.attribute(id, side, attribution, Some(rung));
-        if let Some(flow) = self.flows.get_mut(id) {
-            flow.end_mut(side).search = Search::Done;
-            if !matches!(row.state, TcpState::SYN_SENT | TcpState::SYN_RECV | TcpState::CLOSE) {
-                flow.advance(ConnectionState::Established, flow.last_seen);
-            }
+        let attribution = owner_of(row, origin(flow, side, look.listening), evidence_of(look.rung));
+        let end = flow.end(side);
+        // The one that listened alone when the SYN came is the only one that can have accepted.
+        let is_known = end.attribution.evidence == Some(Evidence::Listener)
+            && end.attribution.owning_process().is_some();
+        if !is_known && (attribution.has_owner() || !look.again) {
+            self.attribute(id, side, attribution, Some(look.rung));
+        }
+        if let Some(flow) = self.flows.get_mut(id)
+            && !matches!(row.state, TcpState::SYN_SENT | TcpState::SYN_RECV | TcpState::CLOSE)
+        {
+            flow.advance(ConnectionState::Established, flow.last_seen);
         }
     }
 
@@ -164,28 +182,43 @@ impl Reconciler {
             }
             let (id, side) =
                 self.judge_after_silence(now, asked, holders_in(&best).as_deref().map_err(|r| *r));
+            let listening = all_holders(&answering_rows(&tuple.listening(), &snapshot.sockets));
+            let pause = self.pause_before_next_look((id, side), &best);
+            let look = Look { rung: snapshot.rung, listening: &listening, again: pause.is_some() };
             match best.as_slice() {
                 rows if rows.iter().all(|row| is_listener(row)) => self.take_listener_rows(id, side, rows),
-                [row] => self.take_row(id, side, row, snapshot.rung),
+                [row] => self.take_row((id, side), row, &look),
                 rows => {
-                    let mut holders = Vec::new();
-                    rows.iter().for_each(|row| holders.extend_from_slice(&row.holders));
-                    let shared = Attribution::holders(holders, evidence_of(snapshot.rung), None);
+                    let shared = Attribution::holders(all_holders(rows), evidence_of(snapshot.rung), None);
                     self.attribute(id, side, shared, Some(snapshot.rung));
                 }
             }
-            if let Some(flow) = self.flows.get_mut(id) {
-                flow.end_mut(side).search = Search::Done;
-                flow.end_mut(side).looked_at = Some(snapshot.finished);
-            }
+            self.looked((id, side), snapshot.finished, pause.map(|pause| now + pause));
             self.learn_role_from_listeners(id);
             self.review(now, id);
         }
     }
 
+    /// How long until another look may tell more than these rows do; `None` if none will.
+    fn pause_before_next_look(&self, (id, side): (FlowId, Side), rows: &[&SocketRow]) -> Option<Duration> {
+        let flow = self.flows.get(id)?;
+        let end = flow.end(side);
+        let may = !flow.state.is_end() && end.attribution.owning_process().is_none() && may_improve(rows);
+        LOOK_PAUSES.get(usize::from(end.looks)).copied().filter(|_| may)
+    }
+
+    fn looked(&mut self, (id, side): (FlowId, Side), finished: Timestamp, again: Option<Timestamp>) {
+        let Some(flow) = self.flows.get_mut(id) else { return };
+        let end = flow.end_mut(side);
+        end.looked_at = Some(finished);
+        end.looks = end.looks.saturating_add(1);
+        // One listener alone is who will accept.
+        let again = again.filter(|_| end.attribution.owning_process().is_none());
+        end.search = again.map_or(Search::Done, Search::Again);
+    }
+
     fn take_listener_rows(&mut self, id: FlowId, side: Side, rows: &[&SocketRow]) {
-        let mut holders = Vec::new();
-        rows.iter().for_each(|row| holders.extend_from_slice(&row.holders));
+        let holders = all_holders(rows);
         let lack = rows.iter().find_map(|row| row.holders_lack.filter(|_| row.holders.is_empty()));
         let uid = rows.first().and_then(|row| row.uid);
         let attribution = match lack {
@@ -254,9 +287,32 @@ impl Reconciler {
     }
 }
 
+/// How the end came by its socket, as far as packets told.
+fn origin<'a>(flow: &Flow, side: Side, listening: &'a [Process]) -> Origin<'a> {
+    let is_client = flow.client == side;
+    match flow.transport {
+        _ if flow.preexisting => Origin::Unseen,
+        Transport::Udp | Transport::UdpLite => Origin::Used(flow.first_seen),
+        Transport::Tcp if flow.role < Role::Syn => Origin::Unseen,
+        Transport::Tcp if is_client => Origin::Connected(flow.first_seen),
+        Transport::Tcp => Origin::Accepted(flow.first_seen, listening),
+    }
+}
+
+/// Whether another look soon may tell more: of several listeners one will accept; a socket that has a file but no
+/// holder is just being accepted, or its holder was missed.
+fn may_improve(rows: &[&SocketRow]) -> bool {
+    let awaits = rows.iter().all(|row| is_listener(row) || awaits_accept(row));
+    awaits || rows.iter().any(|row| row.inode.is_some() && row.holders.is_empty())
+}
+
+fn all_holders(rows: &[&SocketRow]) -> Vec<Process> {
+    rows.iter().flat_map(|row| &row.holders).copied().collect()
+}
+
 /// All who hold one of the rows, or why none is known. A row that nobody holds was closed by its process.
 fn holders_in(rows: &[&SocketRow]) -> Result<Vec<Process>, Reason> {
-    let holders: Vec<Process> = rows.iter().flat_map(|row| &row.holders).copied().collect();
+    let holders = all_holders(rows);
     let lack = rows.iter().find_map(|row| row.holders_lack);
     if holders.is_empty() { Err(lack.unwrap_or(Reason::GoneBeforeLookup)) } else { Ok(holders) }
 }

@@ -21,6 +21,7 @@ fn a_syn_asks_in_both_namespaces_and_the_answers_open_the_connection() {
     assert_eq!(world.events(), []);
     world.see(2, found(DB, vec![row(tcp("0.0.0.0:6379", "0.0.0.0:0"), TcpState::LISTEN, &[8, 9])]));
     world.see(2, packet(2, DB_VETH, client().mirrored(), syn_ack(5)));
+    world.wait_until(110);
     assert_eq!(world.events(), [RecordEvent::Open]);
     let open = world.last();
     assert_eq!(pid_of(&open.client), Some(7));
@@ -109,7 +110,7 @@ fn holders_that_could_not_be_read_are_a_matter_of_permission() {
     world.see(1, packet(1, UPLINK, tcp("198.18.1.10:40000", "203.0.113.9:443"), syn(5)));
     let mut unread = row(tcp("198.18.1.10:40000", "203.0.113.9:443"), TcpState::ESTABLISHED, &[]);
     unread.holders_lack = Some(Reason::Permission);
-    world.see(2, found(WEB, vec![unread]));
+    world.answer_every_look(&found(WEB, vec![unread]));
     assert_eq!(world.last().client.attribution.reason(), Some(Reason::Permission));
     assert_eq!(world.last().client.attribution.socket_uid, Some(10_001));
 }
@@ -120,8 +121,85 @@ fn holders_that_nobody_looked_for_everywhere_are_no_matter_of_permission() {
     world.see(1, packet(1, UPLINK, tcp("198.18.1.10:40000", "203.0.113.9:443"), syn(5)));
     let mut unread = row(tcp("198.18.1.10:40000", "203.0.113.9:443"), TcpState::ESTABLISHED, &[]);
     unread.holders_lack = Some(Reason::GoneBeforeLookup);
-    world.see(2, found(WEB, vec![unread]));
+    world.answer_every_look(&found(WEB, vec![unread]));
     assert_eq!(world.last().client.attribution.reason(), Some(Reason::GoneBeforeLookup));
+}
+
+#[test]
+fn who_accepts_is_looked_for_until_somebody_did() {
+    let mut world = proc_only();
+    let listener = || row(tcp("0.0.0.0:6379", "0.0.0.0:0"), TcpState::LISTEN, &[8, 9]);
+    world.see(1, packet(1, WEB_VETH, client(), syn(5)));
+    world.see(1, packet(1, WEB_VETH, client().mirrored(), syn_ack(5)));
+    let asked_for_listener = world.asked.iter().any(|rescan| {
+        matches!(rescan, Rescan::Sockets { namespace, wanted }
+            if *namespace == DB && wanted.contains(&client().mirrored().listening()))
+    });
+    assert!(asked_for_listener, "{:?}", world.asked);
+    world.sockets_asked();
+    world.see(2, found(WEB, vec![row(client(), TcpState::ESTABLISHED, &[7])]));
+    world.see(2, found(DB, vec![listener()]));
+    assert_eq!(world.events(), [], "one of two will accept");
+    world.wait_until(4);
+    assert_eq!(world.sockets_asked(), [(DB, client().mirrored())]);
+    // Accepted, but the file is not in the worker's table yet.
+    world.see(5, found(DB, vec![listener(), row(client().mirrored(), TcpState::ESTABLISHED, &[])]));
+    world.wait_until(15);
+    assert_eq!(world.sockets_asked(), [(DB, client().mirrored())]);
+    world.see(16, found(DB, vec![listener(), row(client().mirrored(), TcpState::ESTABLISHED, &[9])]));
+    assert_eq!(world.events(), [RecordEvent::Open]);
+    assert_eq!(pid_of(&world.last().server), Some(9));
+    assert_eq!(world.last().server.attribution.evidence, Some(Evidence::SockDiag));
+}
+
+#[test]
+fn a_connection_handed_over_after_its_accept_stays_the_listeners() {
+    let mut world = proc_only();
+    let listener = || row(tcp("0.0.0.0:6379", "0.0.0.0:0"), TcpState::LISTEN, &[8]);
+    world.see(1, packet(1, WEB_VETH, client(), syn(5)));
+    world.see(2, found(WEB, vec![row(client(), TcpState::ESTABLISHED, &[7])]));
+    world.see(2, found(DB, vec![listener()]));
+    world.see(3, packet(3, WEB_VETH, client().mirrored(), syn_ack(5)));
+    assert_eq!(pid_of(&world.last().server), Some(8));
+    world.see(4, found(DB, vec![listener(), row(client().mirrored(), TcpState::ESTABLISHED, &[9])]));
+    world.wait_until(500);
+    assert_eq!(pid_of(&world.last().server), Some(8));
+    assert_eq!(world.reconciler.ledger().conflicts, 0);
+}
+
+#[test]
+fn an_owner_is_told_once_no_packet_on_its_way_can_take_it_back() {
+    let tuple = tcp("198.18.1.10:40000", "203.0.113.9:443");
+    let mut world = proc_only();
+    world.see(0, Observation::PacketsUntil(at(0)));
+    world.see(1, packet(1, UPLINK, tuple, syn(5)));
+    world.see(2, packet(2, UPLINK, tuple.mirrored(), segment(TcpFlags::RST, 0, 6)));
+    let answer = Observation::Sockets(SocketSnapshot {
+        namespace: WEB,
+        rung: Rung::SockDiag,
+        started: at(2),
+        finished: at(3),
+        scope: SnapshotScope::Wanted { missing: vec![] },
+        sockets: vec![row(tuple, TcpState::ESTABLISHED, &[9])],
+    });
+    world.see(4, answer);
+    assert_eq!(world.events(), []);
+    // The port served another connection when the tables were read.
+    world.see(5, packet(3, UPLINK, tuple, syn(6)));
+    world.see(6, Observation::PacketsUntil(at(5)));
+    world.wait_until(400);
+    let first = world.opens().into_iter().find(|open| open.start == Some(at(1))).unwrap();
+    assert_eq!(pid_of(&first.client), None);
+
+    let mut world = proc_only();
+    world.see(0, Observation::PacketsUntil(at(0)));
+    world.see(1, packet(1, UPLINK, tuple, syn(5)));
+    world.see(1, packet(1, UPLINK, tuple.mirrored(), syn_ack(5)));
+    let answer = found(WEB, vec![row(tuple, TcpState::ESTABLISHED, &[9])]);
+    world.see(3, answer);
+    world.see(4, Observation::PacketsUntil(at(u64::from(u32::MAX) + 1)));
+    assert_eq!(world.events(), [RecordEvent::Open]);
+    assert_eq!(pid_of(&world.last().client), Some(9));
 }
 
 #[test]

@@ -126,7 +126,7 @@ proptest! {
         let mut world = World::new(Hooks::default());
         let tuple = tcp("198.18.1.10:40000", "203.0.113.9:443");
         world.see(1, packet(1, UPLINK, tuple, syn(5)));
-        world.see(2, found(WEB, vec![row(tuple, TcpState::ESTABLISHED, &holders)]));
+        world.answer_every_look(&found(WEB, vec![row(tuple, TcpState::ESTABLISHED, &holders)]));
         let distinct = holders.iter().collect::<std::collections::BTreeSet<_>>().len();
         match &world.last().client.attribution.owner {
             Owner::Process(_) => prop_assert_eq!(distinct, 1),
