@@ -84,6 +84,8 @@ pub enum KernelRecordError {
 pub struct HeldSocket {
     /// The process.
     pub holder: Process,
+    /// When it started, exactly.
+    pub holder_started: Timestamp,
     /// The socket.
     pub socket: KernelSocket,
     /// Its state.
@@ -123,6 +125,7 @@ pub fn decode_held_socket(record: &[u8]) -> Result<HeldSocket, KernelRecordError
     record.check_length(HELD_SOCKET_BYTES)?;
     Ok(HeldSocket {
         holder: record.process()?.ok_or(KernelRecordError::NoHolder)?,
+        holder_started: record.process_started()?,
         socket: record.socket()?,
         state: TcpState(record.u8(SOCKET + offset_of!(SocketPart, state))?),
         inode: NonZeroU64::new(record.u64(SOCKET + offset_of!(SocketPart, inode))?),
@@ -198,13 +201,16 @@ impl Record<'_> {
         if tgid == 0 {
             return Ok(None);
         }
-        let started = self.u64(PROCESS + offset_of!(ProcessPart, start_boot_nanos))?;
         Ok(Some(Process {
-            id: ProcessId::from_boot_nanos(tgid, started),
+            id: ProcessId::from_boot_nanos(tgid, self.process_started()?.as_nanos()),
             name: Comm::new(&self.array::<16>(PROCESS + offset_of!(ProcessPart, comm))?),
             uid: self.u32(PROCESS + offset_of!(ProcessPart, uid))?,
             cgroup_id: nonzero(self.u64(PROCESS + offset_of!(ProcessPart, cgroup_id))?),
         }))
+    }
+
+    fn process_started(&self) -> Result<Timestamp, KernelRecordError> {
+        Ok(Timestamp::from_nanos(self.u64(PROCESS + offset_of!(ProcessPart, start_boot_nanos))?))
     }
 
     fn socket(&self) -> Result<KernelSocket, KernelRecordError> {

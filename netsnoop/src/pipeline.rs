@@ -34,7 +34,7 @@ use crate::memory;
 use crate::privileges::{Job, renounce};
 use crate::reconciling::{self, Outlets, Track};
 use crate::sinks::{self, Books, Flow, Output, ledger_text};
-use crate::sources::capture::{Capture, CaptureError};
+use crate::sources::capture::{Capture, CaptureError, Progress};
 use crate::sources::ebpf::Ebpf;
 use crate::sources::ebpf::ring_buffer;
 use crate::sources::lookup;
@@ -119,7 +119,7 @@ fn run(
     let (reconcilers, rungs) = (opened.reconcilers(config)?, opened.rungs());
     let Opened { captures, ebpf, ways, .. } = opened;
     memory::give_back();
-    let ways = ways.into_iter().zip(reconcilers);
+    let ways = ways.into_iter().zip(reconcilers).collect();
     let running = start(captures, ways, (output, counters), (span, rungs))?;
     // Every thread has started: what is left to this one is the ring.
     renounce(Job::KernelEvents)?;
@@ -128,7 +128,7 @@ fn run(
 
 fn start(
     captures: Vec<Capture>,
-    ways: impl Iterator<Item = (OpenedWay, Reconciler)>,
+    ways: Vec<(OpenedWay, Reconciler)>,
     (output, counters): (Output, Arc<Counters>),
     (span, rungs): (Span, Vec<(Way, RungSet)>),
 ) -> anyhow::Result<Running> {
@@ -140,8 +140,12 @@ fn start(
     let stop_captures = Arc::new(AtomicBool::new(false));
 
     let sink = spawn("sink", Job::Opened, move || run_sink(&records, output, finished_in))?;
+    // Where a hook tells who connects, nothing waits for packets.
+    let waits = ways.iter().any(|(_, reconciler)| !reconciler.hooks().connect);
+    let progress = Progress::of(captures.len()).into_iter().map(|own| waits.then_some(own));
     let captures = captures
         .into_iter()
+        .zip(progress)
         .map(|capture| start_capture(capture, intake.clone(), stop_captures.clone(), ended_in.clone()))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let mut tracks = Vec::new();
@@ -191,13 +195,13 @@ fn spawn<T: Send + 'static>(
 }
 
 fn start_capture(
-    capture: Capture,
+    (capture, progress): (Capture, Option<Progress>),
     intake: Intake,
     stop: Arc<AtomicBool>,
     ended: tokio::sync::mpsc::Sender<CaptureError>,
 ) -> anyhow::Result<JoinHandle<()>> {
     spawn(&format!("capture-{}", capture.interface()), Job::Opened, move || {
-        if let Err(error) = capture.run(&intake, &stop)
+        if let Err(error) = capture.run(&intake, progress.as_ref(), &stop)
             && let Err(unheard) = ended.try_send(error)
         {
             log::warn!("{unheard}");

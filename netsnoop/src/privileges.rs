@@ -32,6 +32,8 @@ impl Job {
             Self::Lookup => CapabilitySet::SYS_PTRACE
                 .union(CapabilitySet::DAC_READ_SEARCH)
                 .union(CapabilitySet::SYS_ADMIN)
+                // For taskstats, which tell when a process started.
+                .union(CapabilitySet::NET_ADMIN)
                 .union(CapabilitySet::BPF)
                 .union(CapabilitySet::PERFMON),
             // Before Linux 5.19 every bpf(2) call is refused without it, that for the count of lost events

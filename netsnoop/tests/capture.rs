@@ -89,7 +89,7 @@ fn capture_during(lab: &Lab, settings: &CaptureSettings, traffic: impl FnOnce())
     let capture = inside(&lab.client, || capture::open(settings).unwrap());
     thread::scope(|scope| {
         let reader = scope.spawn(|| {
-            let ended = capture.run(&intake, &stop);
+            let ended = capture.run(&intake, None, &stop);
             drop(intake);
             ended
         });
@@ -272,7 +272,8 @@ fn an_interface_that_disappears_ends_its_capture() {
     let capture = inside(&lab.client, || capture::open(&settings).unwrap());
     let ended = thread::scope(|scope| {
         let client = lab.client.clone();
-        let reader = scope.spawn(move || inside(&client, || capture.run(&intake, &AtomicBool::new(false))));
+        let reader =
+            scope.spawn(move || inside(&client, || capture.run(&intake, None, &AtomicBool::new(false))));
         ip(&format!("-n {} link delete veth0", lab.client));
         reader.join().unwrap()
     });

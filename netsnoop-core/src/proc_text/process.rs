@@ -36,12 +36,30 @@ pub fn decode_stat(text: &[u8]) -> Option<Stat> {
     Some(Stat { comm, is_kernel_thread, start_ticks })
 }
 
-/// The real uid in `/proc/<pid>/status` (man 5 proc_pid_status), as the reader's user namespace has it.
-pub fn decode_real_uid(text: &[u8]) -> Option<u32> {
+/// The user ids of a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UserIds {
+    /// Who it is.
+    pub real: u32,
+    /// The effective, saved and file system id.
+    pub others: [u32; 3],
+}
+
+impl UserIds {
+    /// Whether `uid` is one of them.
+    pub fn contain(&self, uid: u32) -> bool {
+        self.real == uid || self.others.contains(&uid)
+    }
+}
+
+/// The user ids in `/proc/<pid>/status` (man 5 proc_pid_status), as the reader's user namespace has them.
+pub fn decode_user_ids(text: &[u8]) -> Option<UserIds> {
     // The name comes first and escapes its newlines, so no process can forge this line.
     let mut lines = text.split_inclusive(|byte| *byte == b'\n');
     let line = lines.find(|line| line.starts_with(b"Uid:"))?.strip_suffix(b"\n")?;
-    u32::try_from(decimal(words(line).nth(1)?)?).ok()
+    let mut ids = words(line).skip(1).map(|word| u32::try_from(decimal(word)?).ok());
+    let mut next = || ids.next().flatten();
+    Some(UserIds { real: next()?, others: [next()?, next()?, next()?] })
 }
 
 #[cfg(test)]
@@ -82,14 +100,18 @@ mod tests {
     #[test]
     fn the_real_uid_is_the_first_number() {
         for (text, expected) in [
-            ("Name:\tx\nUid:\t10001\t0\t0\t0\nGid:\t1\n", Some(10001)),
-            ("Name:\tUid:\\n\nUid:\t7\t8\t9\t10\n", Some(7)),
-            ("Name:\tx\nUid:\t100", None),
+            ("Name:\tx\nUid:\t10001\t0\t0\t0\nGid:\t1\n", Some((10001, [0, 0, 0]))),
+            ("Name:\tUid:\\n\nUid:\t7\t8\t9\t10\n", Some((7, [8, 9, 10]))),
+            ("Name:\tx\nUid:\t100\t1\n", None),
+            ("Name:\tx\nUid:\t100\t1\t1\t1", None),
             ("Name:\tx\nUid:\n", None),
             ("", None),
         ] {
-            assert_eq!(decode_real_uid(text.as_bytes()), expected, "{text:?}");
+            let expected = expected.map(|(real, others)| UserIds { real, others });
+            assert_eq!(decode_user_ids(text.as_bytes()), expected, "{text:?}");
         }
+        let ids = UserIds { real: 7, others: [8, 9, 10] };
+        assert!(ids.contain(7) && ids.contain(10) && !ids.contain(0));
     }
 
     proptest! {
@@ -97,7 +119,7 @@ mod tests {
         fn any_bytes_and_cuts_are_survived(text in proptest::collection::vec(any::<u8>(), 0..200), cut in 0..90_usize) {
             let stat = decode_stat(&text);
             prop_assert!(stat.is_none() || text.contains(&b'('));
-            prop_assert!(decode_real_uid(&text).is_none() || text.starts_with(b"Uid:") || text.contains(&b'\n'));
+            prop_assert!(decode_user_ids(&text).is_none() || text.starts_with(b"Uid:") || text.contains(&b'\n'));
             let whole = format!("4321 (sh) {REST}\n");
             prop_assert_eq!(decode_stat(&whole.as_bytes()[..cut.min(whole.len() - 1)]), None);
         }

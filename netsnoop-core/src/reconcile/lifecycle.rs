@@ -95,9 +95,8 @@ impl Reconciler {
             match (&end.attribution.owner, end.place) {
                 (Owner::Process(process), _) => processes.push(*process),
                 (_, Place::Local(namespace)) if is_asked => {
-                    let accepted = flow.transport == Transport::Tcp
-                        && flow.role >= Role::Syn
-                        && flow.client != side;
+                    let accepted =
+                        flow.transport == Transport::Tcp && flow.role >= Role::Syn && flow.client != side;
                     sockets.push((side, namespace, flow.tuple(side), accepted));
                 }
                 (Owner::Unattributed(Reason::Pending), Place::Local(_)) if !self.settings.lookups => {
@@ -160,8 +159,7 @@ impl Reconciler {
 
     /// Whether all that will be known of a connection's owners soon is known.
     fn is_settled(&self, now: Timestamp, flow: &Flow) -> bool {
-        self.draining
-            || self.packets_bear_out(now, flow) && self.has_told_enough(now, flow)
+        self.draining || self.packets_bear_out(now, flow) && self.has_told_enough(now, flow)
     }
 
     fn has_told_enough(&self, now: Timestamp, flow: &Flow) -> bool {
@@ -217,7 +215,10 @@ impl Reconciler {
             });
         let waited = now >= ended + self.patience() && self.has_heard_of(now, ended);
         // A short connection's owner may be in an answer that is on its way.
-        let asked = flow.both().into_iter().any(|(_, end)| end.search == Search::Asked && !end.attribution.has_owner());
+        let asked = flow
+            .both()
+            .into_iter()
+            .any(|(_, end)| end.search == Search::Asked && !end.attribution.has_owner());
         let is_known = waited || told && !asked && self.packets_bear_out(now, flow);
         !flow.closed && (self.draining || is_known)
     }

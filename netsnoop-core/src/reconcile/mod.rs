@@ -178,6 +178,11 @@ impl Reconciler {
         ledger
     }
 
+    /// Which kernel hooks it was told report.
+    pub const fn hooks(&self) -> Hooks {
+        self.settings.hooks
+    }
+
     /// How many connections are held.
     pub fn connections_held(&self) -> usize {
         self.flows.len()

@@ -48,8 +48,12 @@ pub(super) fn owner_of(row: &SocketRow, origin: Origin<'_>, evidence: Evidence) 
 /// Who was there when the first packet was sent. A younger holder was given the socket, or the port is in
 /// use for the second time.
 fn user(row: &SocketRow, began: Timestamp, evidence: Evidence) -> Attribution {
-    let may: Vec<Process> =
-        row.holders.iter().filter(|holder| row.began_before(holder.id, began) != Some(false)).copied().collect();
+    let may: Vec<Process> = row
+        .holders
+        .iter()
+        .filter(|holder| row.began_before(holder.id, began) != Some(false))
+        .copied()
+        .collect();
     match *may.as_slice() {
         [] => Attribution::namespace(Reason::GoneBeforeLookup, row.uid),
         [only] if row.began_before(only.id, began).is_none() => {
@@ -64,9 +68,8 @@ fn user(row: &SocketRow, began: Timestamp, evidence: Evidence) -> Attribution {
 fn accepter(row: &SocketRow, (syn, listening): (Timestamp, &[Process]), evidence: Evidence) -> Attribution {
     let listens = |holder: &Process| listening.iter().any(|listener| listener.id == holder.id);
     let may_have_inherited = |holder: &Process| row.began_before(holder.id, syn) != Some(true);
-    let is_handed_over = |holder: &Process| {
-        may_have_inherited(holder) || !listens(holder) && !listening.is_empty()
-    };
+    let is_handed_over =
+        |holder: &Process| may_have_inherited(holder) || !listens(holder) && !listening.is_empty();
     if !row.holders.iter().any(is_handed_over) {
         return Attribution::holders(row.holders.clone(), evidence, row.uid);
     }

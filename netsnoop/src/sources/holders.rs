@@ -5,12 +5,17 @@
 
 use std::collections::HashSet;
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use netsnoop_core::attribution::Reason;
-use netsnoop_core::process::Process;
+use netsnoop_core::proc_text::process::UserIds;
+use netsnoop_core::process::{Process, ProcessId};
 use netsnoop_core::socket::SocketRow;
+use netsnoop_core::time::Timestamp;
 
 use super::proc_fs::{ProcRoot, Scratch, count_unreadable};
+use super::process_start::ProcessStarts;
+use crate::clock;
 use crate::counters::Counters;
 
 /// The links found so far.
@@ -18,7 +23,9 @@ pub(super) struct Holders<'a> {
     proc_root: &'a ProcRoot,
     counters: &'a Counters,
     scratch: Scratch,
-    processes: Vec<Process>,
+    processes: Vec<Holder>,
+    /// Tells when holders that began lately did, where that matters and can be had.
+    starts: Option<&'a mut ProcessStarts>,
     /// Socket inode and place in `processes`; sorted by [`Self::fill`].
     links: Vec<(NonZeroU64, usize)>,
     /// Why not everybody was looked at.
@@ -27,10 +34,26 @@ pub(super) struct Holders<'a> {
     elsewhere: bool,
 }
 
+struct Holder {
+    process: Process,
+    users: UserIds,
+    /// When it began, if that was lately.
+    started: Option<Timestamp>,
+}
+
+/// A socket that is looked up is seconds old at most; of a process that is older no more than the tick of its
+/// start need be known.
+const LATELY: Duration = Duration::from_secs(5);
+
 impl<'a> Holders<'a> {
     /// Has looked at nobody.
-    pub(super) fn new(proc_root: &'a ProcRoot, counters: &'a Counters) -> Self {
+    pub(super) fn new(
+        proc_root: &'a ProcRoot,
+        starts: Option<&'a mut ProcessStarts>,
+        counters: &'a Counters,
+    ) -> Self {
         Self {
+            starts,
             proc_root,
             counters,
             scratch: Scratch::new(),
@@ -73,7 +96,10 @@ impl<'a> Holders<'a> {
             return Ok(());
         }
         match process.identity(&mut self.scratch.text)? {
-            Some(identity) => self.processes.push(identity),
+            Some((process, users)) => {
+                let started = self.start_of(process.id);
+                self.processes.push(Holder { process, users, started });
+            }
             None => {
                 self.counters.proc_lines_rejected.add(1);
                 self.links.truncate(before);
@@ -81,6 +107,11 @@ impl<'a> Holders<'a> {
             }
         }
         Ok(())
+    }
+
+    fn start_of(&mut self, process: ProcessId) -> Option<Timestamp> {
+        let (_, latest) = process.started_between();
+        self.starts.as_mut().filter(|_| clock::now() < latest + LATELY)?.of(process)
     }
 
     /// Notes that not everybody was looked at.
@@ -114,7 +145,11 @@ impl<'a> Holders<'a> {
             let Some(inode) = row.inode else { continue };
             let first = self.links.partition_point(|(linked, _)| *linked < inode);
             let links = self.links.iter().skip(first).take_while(|(linked, _)| *linked == inode);
-            row.holders.extend(links.filter_map(|(_, place)| self.processes.get(*place)));
+            for holder in links.filter_map(|(_, place)| self.processes.get(*place)) {
+                row.holders.push(holder.process);
+                row.recent_starts.extend(holder.started.map(|started| (holder.process.id, started)));
+                row.changed_user |= row.uid.is_some_and(|uid| !holder.users.contain(uid));
+            }
             if self.elsewhere && row.holders.is_empty() {
                 // Mostly its process had closed it by then.
                 row.holders_lack = self.lack.or(Some(Reason::GoneBeforeLookup));

@@ -11,6 +11,7 @@ mod pod_names;
 pub(crate) mod proc_fs;
 pub mod proc_walk;
 pub mod process_facts;
+mod process_start;
 mod rtnetlink;
 pub(crate) mod sock_diag;
 mod socket_lookup;

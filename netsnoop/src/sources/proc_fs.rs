@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use netsnoop_core::proc_text::fd_link::decode_socket_link;
-use netsnoop_core::proc_text::process::{decode_real_uid, decode_stat};
+use netsnoop_core::proc_text::process::{UserIds, decode_stat, decode_user_ids};
 use netsnoop_core::process::{Process, ProcessId};
 use rustix::buffer::spare_capacity;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, getxattr, openat, readlinkat_raw, stat, statat};
@@ -196,17 +196,16 @@ impl ProcessDir {
         Ok(target)
     }
 
-    /// Who it is. `None` if its texts cannot be understood.
-    pub(super) fn identity(&self, text: &mut Vec<u8>) -> Result<Option<Process>, Errno> {
+    /// Who it is, with all its users. `None` if its texts cannot be understood.
+    pub(super) fn identity(&self, text: &mut Vec<u8>) -> Result<Option<(Process, UserIds)>, Errno> {
         self.read("stat", text)?;
         let Some(stat) = decode_stat(text) else { return Ok(None) };
         self.read("status", text)?;
-        Ok(decode_real_uid(text).map(|uid| Process {
-            id: ProcessId { pid: self.pid, start_ticks: stat.start_ticks },
-            name: stat.comm,
-            uid,
-            cgroup_id: None,
-        }))
+        let identified = decode_user_ids(text).map(|users| {
+            let id = ProcessId { pid: self.pid, start_ticks: stat.start_ticks };
+            (Process { id, name: stat.comm, uid: users.real, cgroup_id: None }, users)
+        });
+        Ok(identified)
     }
 
     /// Calls `each` with every file it holds.

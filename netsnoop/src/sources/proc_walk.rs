@@ -70,7 +70,7 @@ fn walk(
     let reader = TableReader { rungs, counters };
     let mut snapshots: Vec<SocketSnapshot> =
         index.namespaces().keys().filter_map(|inode| reader.snapshot(&mut index, *inode)).collect();
-    let mut holders = Holders::new(&index.proc_root, counters);
+    let mut holders = Holders::new(&index.proc_root, None, counters);
     // Listed anew: a child that was born meanwhile may be the only one left to hold a socket.
     if let Err(error) = index.proc_root.for_each_pid(|entry| holders.look_at(entry.pid, None)) {
         count_unreadable(counters, error);
@@ -179,5 +179,7 @@ fn socket_row(transport: Transport, row: &InetRow) -> SocketRow {
         uid: row.inode.map(|_| row.uid),
         holders: Vec::new(),
         holders_lack: Some(Reason::Pending),
+        recent_starts: Vec::new(),
+        changed_user: false,
     }
 }

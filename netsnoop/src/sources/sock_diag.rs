@@ -169,6 +169,8 @@ fn row_of(transport: Transport, response: &InetResponse) -> SocketRow {
         uid: inode.is_some().then_some(header.uid),
         holders: Vec::new(),
         holders_lack: Some(Reason::Pending),
+        recent_starts: Vec::new(),
+        changed_user: false,
     }
 }
 

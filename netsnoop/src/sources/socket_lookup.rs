@@ -24,14 +24,16 @@ use super::namespace_index::{NamespaceIndex, NetFiles};
 use super::netns::VisitError;
 use super::proc_fs::{count_unreadable, read_file_at};
 use super::proc_walk::{read_table, tables_of};
+use super::process_start::ProcessStarts;
 use super::sock_diag::{Listing, SockDiag};
 use crate::clock;
 use crate::counters::Counters;
 
 /// Longest search for the holders of one question's sockets.
 const SEARCH_MAX: Duration = Duration::from_millis(500);
-/// Processes of other namespaces are searched at most this often: mostly the socket was just closed.
-const SEARCH_ELSEWHERE_EVERY: Duration = Duration::from_secs(1);
+/// After a search of the processes of other namespaces the next one waits this many times as long as it took: mostly
+/// the socket was just closed.
+const REST_AFTER_ELSEWHERE: u32 = 9;
 /// How many processes that held a wanted socket are remembered, to be looked at first.
 const RECENT_MAX: usize = 64;
 /// What the kernel picks client ports from unless told otherwise (`ip_local_port_range` in
@@ -44,7 +46,8 @@ pub(super) struct SocketLookup {
     pub(super) index: NamespaceIndex,
     tables: Tables,
     recent: VecDeque<u32>,
-    last_elsewhere: Option<Timestamp>,
+    starts: Option<ProcessStarts>,
+    elsewhere_from: Timestamp,
 }
 
 /// Ways to the rows of a namespace.
@@ -67,7 +70,8 @@ impl SocketLookup {
     /// Uses those of `rungs` that it can.
     pub(super) fn new(index: NamespaceIndex, rungs: RungSet) -> Self {
         let tables = Tables { rungs, proven: HashSet::new() };
-        Self { index, tables, recent: VecDeque::new(), last_elsewhere: None }
+        let starts = ProcessStarts::open();
+        Self { index, tables, recent: VecDeque::new(), starts, elsewhere_from: Timestamp::default() }
     }
 
     /// Looks for every one of `wanted`, each with its own end first.
@@ -137,16 +141,17 @@ impl SocketLookup {
 
     fn search_holders(&mut self, found: &mut Found, started: Timestamp, counters: &Counters) {
         let inodes: HashSet<NonZeroU64> = found.rows.iter().filter_map(|row| row.inode).collect();
-        let mut holders = Holders::new(&self.index.proc_root, counters);
+        let mut holders = Holders::new(&self.index.proc_root, self.starts.as_mut(), counters);
         if !inodes.is_empty() {
             let (mut inside, outside) = self.index.processes_by(found.key.inode);
             inside.sort_by_key(|pid| !self.recent.contains(pid));
             look_at_all(&mut holders, &inside, (&inodes, started), counters);
             let unheld = holders.without_holder(&inodes);
-            let may = self.last_elsewhere.is_none_or(|last| started.since(last) >= SEARCH_ELSEWHERE_EVERY);
-            if !unheld.is_empty() && may {
-                self.last_elsewhere = Some(started);
+            let from = clock::now();
+            if !unheld.is_empty() && from >= self.elsewhere_from {
                 look_at_all(&mut holders, &outside, (&unheld, started), counters);
+                let until = clock::now();
+                self.elsewhere_from = until + until.since(from) * REST_AFTER_ELSEWHERE;
             } else if !unheld.is_empty() {
                 holders.spare_elsewhere();
             }
@@ -185,6 +190,8 @@ fn as_one(rows: &[&SocketRow]) -> Option<SocketRow> {
         row.holders.extend(other.holders.iter().filter(|holder| !first.holders.contains(holder)));
         row.holders_lack = row.holders_lack.or(other.holders_lack);
         row.uid = row.uid.filter(|uid| Some(*uid) == other.uid);
+        row.recent_starts.extend_from_slice(&other.recent_starts);
+        row.changed_user |= other.changed_user;
         row.inode = row.inode.filter(|inode| Some(*inode) == other.inode);
         row.cookie = row.cookie.filter(|cookie| Some(*cookie) == other.cookie);
     }
@@ -345,6 +352,8 @@ mod tests {
             uid: Some(uid),
             holders: holders.iter().map(process).collect(),
             holders_lack: None,
+            recent_starts: Vec::new(),
+            changed_user: false,
         }
     }
 

@@ -6,6 +6,7 @@
 mod error;
 mod filter;
 mod interfaces;
+mod progress;
 
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
@@ -14,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use netsnoop_core::observation::Observation;
 use netsnoop_core::packet::{Direction, LinkType};
 use pcap::{Active, Linktype, Packet, Precision, Stat};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,7 +23,8 @@ use rustix::net::{AddressFamily, SocketType, socket};
 
 pub use self::error::CaptureError;
 pub use self::interfaces::{ANY_INTERFACE, list_interfaces};
-use crate::clock::WallClock;
+pub use self::progress::Progress;
+use crate::clock::{self, WallClock};
 use crate::counters::Counters;
 use crate::intake::{Frame, FrameBatch, Input, Intake};
 
@@ -39,6 +42,11 @@ const BUSY_PACE: Duration = Duration::from_millis(5);
 const BUSY_FRAMES: usize = 32;
 /// How long a quiet capture takes to notice that it should stop.
 const STOP_PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// How soon a capture that tells its progress looks again whether its buffer is empty, for as long as
+/// [`TELLING`] after the last frame: answers about that frame wait for it.
+const TELLING_PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+/// How long an answer about a frame may take before nothing is lost by waiting longer for it.
+const TELLING: Duration = Duration::from_millis(50);
 /// How often libpcap is asked for its drops and the wall clock is read anew.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Frames still read from the buffer after the stop: under overload it may never run empty.
@@ -215,19 +223,30 @@ impl Capture {
         &self.interface
     }
 
-    /// Hands frames over until `stop` is set or nobody listens any more. What is in the kernel's buffer by
+    /// Hands frames over, and up to when there are no more, until `stop` is set or nobody listens any more. What is in the kernel's buffer by
     /// then is still read, within bounds.
     ///
     /// # Errors
     ///
     /// If the interface disappears, or libpcap fails. Frames read before that were handed over.
-    pub fn run(mut self, intake: &Intake, stop: &AtomicBool) -> Result<(), CaptureError> {
-        let ended = self.read_frames(intake, stop);
+    pub fn run(
+        mut self,
+        intake: &Intake,
+        progress: Option<&Progress>,
+        stop: &AtomicBool,
+    ) -> Result<(), CaptureError> {
+        let ended = self.read_frames(intake, progress, stop);
         self.count_drops(intake.counters());
         ended
     }
 
-    fn read_frames(&mut self, intake: &Intake, stop: &AtomicBool) -> Result<(), CaptureError> {
+    fn read_frames(
+        &mut self,
+        intake: &Intake,
+        progress: Option<&Progress>,
+        stop: &AtomicBool,
+    ) -> Result<(), CaptureError> {
+        let mut last_frames = Instant::now();
         let mut wall = WallClock::read();
         let mut upkeep = Instant::now();
         let mut block = BytesMut::with_capacity(BLOCK_BYTES);
@@ -235,6 +254,7 @@ impl Capture {
         loop {
             let stopping = stop.load(Ordering::Relaxed);
             let read_at = Instant::now();
+            let complete_until = clock::now();
             let mut frames = Vec::new();
             let read = self.next_frames(&mut frames, &mut block, wall);
             let count = frames.len();
@@ -243,6 +263,14 @@ impl Capture {
                 return Ok(());
             }
             read?;
+            let is_empty = count < BATCH_FRAMES;
+            if let Some(progress) = progress.filter(|_| is_empty) {
+                let until = progress.emptied(complete_until);
+                intake.offer(Input::Observation(Observation::PacketsUntil(until)));
+            }
+            if count > 0 {
+                last_frames = read_at;
+            }
             if upkeep.elapsed() >= UPKEEP_INTERVAL {
                 self.count_drops(intake.counters());
                 wall = WallClock::read();
@@ -250,12 +278,14 @@ impl Capture {
             }
             if stopping {
                 after_stop += count;
-                if count < BATCH_FRAMES || after_stop >= LAST_FRAMES {
+                if is_empty || after_stop >= LAST_FRAMES {
                     return Ok(());
                 }
-            } else if count < BATCH_FRAMES {
+            } else if is_empty {
                 let pace = if count >= BUSY_FRAMES { BUSY_PACE } else { PACE };
-                self.wait(pace.saturating_sub(read_at.elapsed()))?;
+                let is_telling = progress.is_some() && last_frames.elapsed() < TELLING;
+                let patience = if is_telling { TELLING_PATIENCE } else { STOP_PATIENCE };
+                self.wait(&patience, pace.saturating_sub(read_at.elapsed()))?;
             }
         }
     }
@@ -295,11 +325,11 @@ impl Capture {
         Input::Frames(FrameBatch { link_type: self.link_type, interface: self.index, frames })
     }
 
-    /// Waits for a frame, at most until it is time to look at the stop again, and then for as long as `pause`.
+    /// Waits for a frame, at most for `patience`, and then for as long as `pause`.
     /// libpcap's own timeout may only begin with the first frame (pcap(3PCAP), "packet buffer timeout").
-    fn wait(&self, pause: Duration) -> Result<(), CaptureError> {
+    fn wait(&self, patience: &Timespec, pause: Duration) -> Result<(), CaptureError> {
         let mut ready = [PollFd::from_borrowed_fd(self.handle.as_fd(), PollFlags::IN)];
-        match poll(&mut ready, Some(&STOP_PATIENCE)) {
+        match poll(&mut ready, Some(patience)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {
                 thread::sleep(pause);
                 Ok(())

@@ -137,10 +137,14 @@ impl Rows {
             uid: held.socket.uid,
             holders: Vec::new(),
             holders_lack: None,
+            recent_starts: Vec::new(),
+            changed_user: false,
         });
         let known = row.holders.iter().any(|holder: &Process| holder.id == held.holder.id);
         if !known {
             row.holders.push(held.holder);
+            row.recent_starts.push((held.holder.id, held.holder_started));
+            row.changed_user |= row.uid.is_some_and(|uid| uid != held.holder.uid);
         }
     }
 }

@@ -138,7 +138,7 @@ fn look_at(dir: &ProcessDir, scratch: &mut Scratch) -> Result<Option<Found>, Err
         return Ok(None);
     }
     // What cannot be understood was written while the process changed.
-    let process = dir.identity(&mut scratch.text)?.ok_or(Errno::BADMSG)?;
+    let (process, _) = dir.identity(&mut scratch.text)?.ok_or(Errno::BADMSG)?;
     let namespace = match dir.namespace_inode() {
         Ok(inode) => Some(inode),
         Err(Errno::ACCESS | Errno::PERM) => None,

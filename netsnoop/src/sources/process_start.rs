@@ -1,0 +1,207 @@
+//! When a process started, to the microsecond, by the taskstats interface of generic netlink.
+//!
+//! `/proc` tells it in ticks of 10 ms only: too coarse to say whether a process was there when a packet was sent.
+//! Taskstats is in the kernels of all large distributions (CONFIG_TASKSTATS, since Linux 2.6.18) and wants
+//! CAP_NET_ADMIN; without either the tick is all there is. Left out: everything else taskstats counts.
+
+use netlink_packet_core::{
+    DecodeError, Emitable, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload, NetlinkSerializable, NlaBuffer, NlasIterator, ParseableParametrized,
+};
+use netlink_packet_generic::ctrl::nlas::GenlCtrlAttrs;
+use netlink_packet_generic::ctrl::{GenlCtrl, GenlCtrlCmd};
+use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
+use netlink_sys::protocols::NETLINK_GENERIC;
+use netlink_sys::{Socket, SocketAddr};
+use netsnoop_core::process::ProcessId;
+use netsnoop_core::time::Timestamp;
+use rustix::io::Errno;
+
+use crate::clock;
+
+/// An answer is one attribute with a structure that has grown to about 600 bytes in twenty years.
+const ANSWER_BYTES: usize = 4096;
+
+// The numbers of https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/taskstats.h, which are ABI.
+const TASKSTATS_CMD_GET: u8 = 1;
+const TASKSTATS_CMD_ATTR_PID: u16 = 1;
+const TASKSTATS_TYPE_STATS: u16 = 3;
+const TASKSTATS_TYPE_AGGR_PID: u16 = 4;
+/// Where `ac_etime`, the age in microseconds, is in `struct taskstats`. It only ever grows at its end.
+const AC_ETIME: usize = 144;
+
+/// Tells when processes started.
+#[derive(Debug)]
+pub(super) struct ProcessStarts {
+    socket: Socket,
+    family: u16,
+    answer: Vec<u8>,
+}
+
+impl ProcessStarts {
+    /// Opens it. `None` where the kernel has no taskstats or does not let us ask.
+    pub(super) fn open() -> Option<Self> {
+        let opened = Self::try_open().and_then(|mut this| {
+            // Whether we may ask shows only when asking.
+            this.age_micros(std::process::id())?;
+            Ok(this)
+        });
+        opened.inspect_err(|error| log::debug!("process starts are known to the tick only: {error}")).ok()
+    }
+
+    /// The moment `process` had surely started by, a few microseconds after it did. `None` if it has ended, or
+    /// `/proc` and taskstats do not speak of the same process.
+    pub(super) fn of(&mut self, process: ProcessId) -> Option<Timestamp> {
+        // Twice, as this thread may be held up between the kernel's look at the clock and its own.
+        let mut started = self.now_less_age(process.pid)?;
+        started = started.min(self.now_less_age(process.pid)?);
+        let (earliest, latest) = process.started_between();
+        (earliest <= started).then(|| started.min(latest)).filter(|_| started.since(latest).as_millis() < 1)
+    }
+
+    fn now_less_age(&mut self, pid: u32) -> Option<Timestamp> {
+        let age = self.age_micros(pid).ok()?.checked_mul(1_000)?;
+        clock::now().as_nanos().checked_sub(age).map(Timestamp::from_nanos)
+    }
+
+    fn try_open() -> Result<Self, Errno> {
+        let socket = Socket::new(NETLINK_GENERIC).map_err(|error| errno_of(&error))?;
+        socket.connect(&SocketAddr::new(0, 0)).map_err(|error| errno_of(&error))?;
+        let mut this = Self { socket, family: 0, answer: Vec::with_capacity(ANSWER_BYTES) };
+        let name = GenlCtrlAttrs::FamilyName("TASKSTATS".to_owned());
+        let question = GenlCtrl { cmd: GenlCtrlCmd::GetFamily, nlas: vec![name] };
+        let answer: GenlCtrl = this.ask(GenlMessage::from_payload(question))?;
+        let family = answer.nlas.iter().find_map(|attribute| match attribute {
+            GenlCtrlAttrs::FamilyId(id) => Some(*id),
+            _ => None,
+        });
+        this.family = family.ok_or(Errno::NOENT)?;
+        Ok(this)
+    }
+
+    fn age_micros(&mut self, pid: u32) -> Result<u64, Errno> {
+        let mut question = GenlMessage::from_payload(Question { pid });
+        question.set_resolved_family_id(self.family);
+        let answer: Answer = self.ask(question)?;
+        answer.age_micros.ok_or(Errno::BADMSG)
+    }
+
+    fn ask<Q, A>(&mut self, question: GenlMessage<Q>) -> Result<A, Errno>
+    where
+        Q: GenlFamily + Emitable + std::fmt::Debug,
+        A: ParseableParametrized<[u8], GenlHeader> + std::fmt::Debug,
+        GenlMessage<Q>: NetlinkSerializable,
+        GenlMessage<A>: NetlinkDeserializable,
+    {
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(question));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.socket.send(&bytes, 0).map_err(|error| errno_of(&error))?;
+        self.answer.clear();
+        // The kernel answers within the call that asks, so there is nothing to wait for.
+        let length =
+            self.socket.recv(&mut self.answer, libc::MSG_DONTWAIT).map_err(|error| errno_of(&error))?;
+        let answer = self.answer.get(..length).ok_or(Errno::MSGSIZE)?;
+        let message = NetlinkMessage::<GenlMessage<A>>::deserialize(answer).or(Err(Errno::BADMSG))?;
+        match message.payload {
+            NetlinkPayload::InnerMessage(answer) => Ok(answer.payload),
+            NetlinkPayload::Error(error) => Err(Errno::from_raw_os_error(-error.raw_code())),
+            _ => Err(Errno::BADMSG),
+        }
+    }
+}
+
+/// How old is this process?
+#[derive(Debug)]
+struct Question {
+    pid: u32,
+}
+
+impl GenlFamily for Question {
+    fn family_name() -> &'static str {
+        "TASKSTATS"
+    }
+
+    fn command(&self) -> u8 {
+        TASKSTATS_CMD_GET
+    }
+
+    fn version(&self) -> u8 {
+        1
+    }
+}
+
+impl Emitable for Question {
+    fn buffer_len(&self) -> usize {
+        8
+    }
+
+    fn emit(&self, buffer: &mut [u8]) {
+        let mut attribute = NlaBuffer::new(buffer);
+        attribute.set_length(8);
+        attribute.set_kind(TASKSTATS_CMD_ATTR_PID);
+        attribute.value_mut().copy_from_slice(&self.pid.to_ne_bytes());
+    }
+}
+
+#[derive(Debug)]
+struct Answer {
+    age_micros: Option<u64>,
+}
+
+impl ParseableParametrized<[u8], GenlHeader> for Answer {
+    fn parse_with_param(buffer: &[u8], _: GenlHeader) -> Result<Self, DecodeError> {
+        let mut age_micros = None;
+        for aggregate in NlasIterator::new(buffer) {
+            let aggregate = aggregate?;
+            if aggregate.kind() != TASKSTATS_TYPE_AGGR_PID {
+                continue;
+            }
+            for attribute in NlasIterator::new(aggregate.value()) {
+                let attribute = attribute?;
+                if attribute.kind() == TASKSTATS_TYPE_STATS {
+                    let age = attribute.value().get(AC_ETIME..).and_then(<[u8]>::first_chunk);
+                    age_micros = age.map(|bytes| u64::from_ne_bytes(*bytes));
+                }
+            }
+        }
+        Ok(Self { age_micros })
+    }
+}
+
+fn errno_of(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::sources::proc_fs::ProcRoot;
+
+    #[test]
+    fn a_child_started_between_its_fork_and_now() {
+        let Some(mut starts) = ProcessStarts::open() else {
+            // Without CAP_NET_ADMIN, or on a kernel without taskstats, there is nothing to see.
+            return;
+        };
+        let before = clock::now();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat can be run");
+        let after = clock::now();
+        let root = ProcRoot::open(std::path::Path::new("/proc")).expect("/proc is mounted");
+        let process = root.process(child.id()).expect("the child waits for its input");
+        let (identity, _) =
+            process.identity(&mut Vec::new()).expect("it can be read").expect("it is understood");
+        let started = starts.of(identity.id);
+        drop(child.stdin.take());
+        child.wait().expect("cat ends with its input");
+        let started = started.expect("the child was there");
+        let tolerance = std::time::Duration::from_millis(1);
+        assert!(before <= started && started <= after + tolerance, "{before:?} {started:?} {after:?}");
+        assert_eq!(starts.of(ProcessId { start_ticks: 1, ..identity.id }), None, "another process");
+    }
+}
