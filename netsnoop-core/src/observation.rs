@@ -128,7 +128,7 @@ pub struct SocketSnapshot {
     pub rung: Rung,
     /// When the look began. A socket younger than this may be missing from it.
     pub started: Timestamp,
-    /// When it ended.
+    /// When the last row had been read. Who holds the sockets of the rows was found out after that.
     pub finished: Timestamp,
     /// What was asked.
     pub scope: SnapshotScope,

@@ -10,6 +10,9 @@ pub fn now() -> Timestamp {
     Timestamp::from_nanos(nanos(clock_gettime(ClockId::Boottime)))
 }
 
+/// How often both clocks are read for one distance.
+const READINGS: usize = 3;
+
 /// The distance between wall time and boot time at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct WallClock {
@@ -20,9 +23,14 @@ impl WallClock {
     /// Reads both clocks. The distance changes when the wall clock is set, so long-running users
     /// read it anew now and then.
     pub fn read() -> Self {
-        let boot = nanos(clock_gettime(ClockId::Boottime));
-        let wall = nanos(clock_gettime(ClockId::Realtime));
-        Self { boot_as_unix_nanos: wall.saturating_sub(boot) }
+        // The nearest of a few readings: this thread may be held up between two clocks.
+        let readings = (0..READINGS).map(|_| {
+            let before = now().as_nanos();
+            let wall = nanos(clock_gettime(ClockId::Realtime));
+            let width = now().as_nanos() - before;
+            (width, wall.saturating_sub(before + width / 2))
+        });
+        Self { boot_as_unix_nanos: readings.min().map_or(0, |(_, distance)| distance) }
     }
 
     /// A clock of a machine that booted at a given time since the epoch: for records of another machine or run.

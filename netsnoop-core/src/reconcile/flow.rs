@@ -148,6 +148,8 @@ pub(super) struct Flow {
     pub(super) lookup_at: Timestamp,
     /// The last silence after which its owners were asked for again.
     pub(super) resumed: Option<Resumed>,
+    /// How often they were.
+    pub(super) doubts: u8,
 }
 
 impl Flow {
@@ -174,6 +176,7 @@ impl Flow {
             wakes_at: None,
             lookup_at: at,
             resumed: None,
+            doubts: 0,
         }
     }
 

@@ -14,8 +14,9 @@ use crate::attribution::{Attribution, Evidence, Reason};
 use crate::five_tuple::Transport;
 use crate::time::Timestamp;
 
-/// How far the clocks of packets and looks may be apart.
-const STAMP_TOLERANCE: Duration = Duration::from_millis(1);
+/// How far the clocks of packets and looks may be apart: the wall clock that stamps packets may be slewed by 500 ppm
+/// (man 2 adjtimex), and is compared with the other once a second.
+const STAMP_TOLERANCE: Duration = Duration::from_micros(500);
 
 /// How long an owner that a look told is held back at most for packets that may take it back.
 const PACKETS_BEHIND_MAX: Duration = Duration::from_millis(250);
@@ -93,7 +94,9 @@ impl Reconciler {
                 [side, side.other()].into_iter().zip(namespaces).filter_map(move |(side, namespace)| {
                     let end = flow.end(side);
                     let late = end.looked_at.is_some_and(|looked| looked + STAMP_TOLERANCE > sent);
-                    let is_told = late && is_told_by_look(end);
+                    // Whoever listened accepted the earlier connection too.
+                    let may_differ = end.attribution.evidence != Some(Evidence::Listener);
+                    let is_told = late && may_differ && is_told_by_look(end);
                     (is_told && end.namespace_id() == namespace).then_some((id, side))
                 })
             })

@@ -1,7 +1,7 @@
 //! Datagram flows that go on after a silence, where no hook tells who sends: whether the ports are still held
-//! by the owners that were told.
+//! by the owners that were told. In a young flow the least pause is doubted, later only longer ones.
 //!
-//! Left out: a port that changes hands without a silence in its flow, which nothing but a hook can tell.
+//! Left out: a port that changes hands without such a pause in its flow, which nothing but a hook can tell.
 
 use core::time::Duration;
 
@@ -18,6 +18,8 @@ use crate::time::Timestamp;
 
 /// A shorter pause is not worth a lookup.
 const SILENCE: Duration = Duration::from_millis(200);
+/// Nor is one shorter than this in a flow that was not doubted before. Each doubt doubles it.
+const FIRST_SILENCE: Duration = Duration::from_millis(1);
 
 /// The silence that a flow was taken up again after.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +34,8 @@ impl Reconciler {
         let Some(flow) = self.flows.get(id) else { return };
         let can_ask = self.settings.lookups && !self.settings.hooks.connect;
         let silence = seen.since(flow.last_seen);
-        if !can_ask || !flow.opened || flow.state.is_end() || silence < SILENCE {
+        let enough = SILENCE.min(FIRST_SILENCE * 2_u32.saturating_pow(flow.doubts.into()));
+        if !can_ask || !flow.opened || flow.state.is_end() || silence < enough {
             return;
         }
         let resumed = Resumed { from: flow.last_seen, until: seen };
@@ -42,6 +45,9 @@ impl Reconciler {
             .filter(|(_, end)| end.attribution.has_owner() && end.search == Search::Done)
             .filter_map(|(side, end)| Some((side, end.namespace_id()?)))
             .collect();
+        if let Some(flow) = self.flows.get_mut(id).filter(|_| !doubted.is_empty()) {
+            flow.doubts = flow.doubts.saturating_add(1);
+        }
         for (side, namespace) in doubted {
             let Some(flow) = self.flows.get_mut(id) else { return };
             if self.questions.want_socket(now, namespace, flow.tuple(side)) {

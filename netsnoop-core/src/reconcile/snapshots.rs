@@ -176,13 +176,13 @@ impl Reconciler {
                 continue;
             }
             let connected = best.iter().any(|row| !is_listener(row) && !row.holders.is_empty());
+            let listening = all_holders(&answering_rows(&tuple.listening(), &snapshot.sockets));
             if connected && self.may_be_of_another(asked, (snapshot.started, snapshot.finished)) {
-                self.end_search(now, asked, Attribution::namespace(Reason::GoneBeforeLookup, None));
+                self.end_search(now, asked, self.owner_of_the_gone(asked, listening));
                 continue;
             }
             let (id, side) =
                 self.judge_after_silence(now, asked, holders_in(&best).as_deref().map_err(|r| *r));
-            let listening = all_holders(&answering_rows(&tuple.listening(), &snapshot.sockets));
             let pause = self.pause_before_next_look((id, side), &best);
             let look = Look { rung: snapshot.rung, listening: &listening, again: pause.is_some() };
             match best.as_slice() {
@@ -196,6 +196,16 @@ impl Reconciler {
             self.looked((id, side), snapshot.finished, pause.map(|pause| now + pause));
             self.learn_role_from_listeners(id);
             self.review(now, id);
+        }
+    }
+
+    /// What is left to say of an end whose socket is gone: who accepted it was one of those who listen.
+    fn owner_of_the_gone(&self, (id, side): (FlowId, Side), listening: Vec<Process>) -> Attribution {
+        let is_server = self.flows.get(id).is_some_and(|flow| flow.role >= Role::Syn && flow.client != side);
+        if is_server && !listening.is_empty() {
+            Attribution::holders(listening, Evidence::Listener, None)
+        } else {
+            Attribution::namespace(Reason::GoneBeforeLookup, None)
         }
     }
 

@@ -28,10 +28,14 @@ pub(super) enum Origin<'a> {
 
 /// The owner that `row` tells of an end with this `origin`.
 pub(super) fn owner_of(row: &SocketRow, origin: Origin<'_>, evidence: Evidence) -> Attribution {
-    if row.holders.is_empty() {
-        return Attribution::namespace(row.holders_lack.unwrap_or(Reason::Orphaned), row.uid);
-    }
     match origin {
+        // It was accepted and closed since, by one of those.
+        Origin::Accepted(_, listening) if row.holders.is_empty() && !listening.is_empty() => {
+            Attribution::holders(listening.to_vec(), Evidence::Listener, row.uid)
+        }
+        _ if row.holders.is_empty() => {
+            Attribution::namespace(row.holders_lack.unwrap_or(Reason::Orphaned), row.uid)
+        }
         Origin::Unseen => Attribution::holders(row.holders.clone(), evidence, row.uid),
         Origin::Used(began) => user(row, began, evidence),
         Origin::Connected(began) => match user(row, began, evidence) {
@@ -177,6 +181,10 @@ mod tests {
         check(&row(&[(6, 1_020)]), &[master], Ok(&[3, 6]));
         check(&row(&[(6, 1_020)]), &[master, young], Ok(&[3, 6]));
         check(&row(&[(3, 800), (6, 1_020)]), &[master], Ok(&[3, 6]));
+        // Accepted, and closed again.
+        check(&row(&[]), &[master], Ok(&[3]));
+        check(&row(&[]), &[master, worker], Ok(&[3, 5]));
+        check(&row(&[]), &[], Err(Reason::Orphaned));
         // A server that takes one connection and listens no more.
         check(&row(&[(3, 800)]), &[], Ok(&[3]));
         check(&row(&[(6, 1_020)]), &[], Err(Reason::Ambiguous));

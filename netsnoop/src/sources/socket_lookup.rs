@@ -64,6 +64,8 @@ struct Found {
     rung: Rung,
     rows: Vec<SocketRow>,
     missing: Vec<(FiveTuple, Reason)>,
+    /// When they had been read.
+    finished: Timestamp,
 }
 
 impl SocketLookup {
@@ -100,6 +102,7 @@ impl SocketLookup {
             rung: if self.tables.rungs.contains(Rung::SockDiag) { Rung::SockDiag } else { Rung::Proc },
             rows: Vec::new(),
             missing: wanted.iter().map(|tuple| (*tuple, reason)).collect(),
+            finished: clock::now(),
         });
         self.snapshot(found, (started, wanted), counters)
     }
@@ -133,7 +136,7 @@ impl SocketLookup {
             namespace: found.key,
             rung: found.rung,
             started,
-            finished: clock::now(),
+            finished: found.finished,
             scope: SnapshotScope::Wanted { missing: found.missing },
             sockets,
         }
@@ -208,6 +211,7 @@ impl Tables {
         counters: &Counters,
     ) -> Result<Found, Reason> {
         let (rung, rows) = self.rows(files, wanted, counters)?;
+        let finished = clock::now();
         let unanswered: Vec<&FiveTuple> =
             wanted.iter().filter(|tuple| answering_rows(tuple, &rows).is_empty()).collect();
         let ephemeral = if unanswered.is_empty() { EPHEMERAL_PORTS } else { ephemeral_ports(files) };
@@ -218,7 +222,7 @@ impl Tables {
             if clients { Reason::GoneBeforeLookup } else { Reason::ClosedPort }
         };
         let missing = unanswered.into_iter().map(|tuple| (*tuple, why(tuple))).collect();
-        Ok(Found { key, rung, rows, missing })
+        Ok(Found { key, rung, rows, missing, finished })
     }
 
     fn rows(

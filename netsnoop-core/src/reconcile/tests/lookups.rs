@@ -267,8 +267,8 @@ fn a_port_that_another_process_holds_after_a_silence_begins_a_new_flow() {
         let mut world = proc_only();
         world.see(1, at_millis(1));
         world.see(2, found(WEB, vec![row(tuple, TcpState::CLOSE, &[7])]));
-        world.see(150, at_millis(150));
-        assert_eq!(world.sockets_asked(), [(WEB, tuple)], "a short pause asks nothing more");
+        world.see(2, at_millis(1));
+        assert_eq!(world.sockets_asked(), [(WEB, tuple)], "without a pause nothing more is asked");
         world.see(5_000, at_millis(5_000));
         assert_eq!(world.sockets_asked(), [(WEB, tuple)]);
         world.see(5_001, answer);
@@ -279,8 +279,23 @@ fn a_port_that_another_process_holds_after_a_silence_begins_a_new_flow() {
         all.extend(expected);
         assert_eq!(owners, all);
         let closes = world.told.iter().filter(|record| record.event == RecordEvent::Close);
-        assert_eq!(closes.map(|close| close.at).collect::<Vec<_>>(), vec![at(150); all.len() - 1]);
+        assert_eq!(closes.map(|close| close.at).collect::<Vec<_>>(), vec![at(1); all.len() - 1]);
     }
+}
+
+#[test]
+fn the_longer_a_flow_lasts_the_longer_a_pause_must_be_to_be_doubted() {
+    let tuple = udp("198.18.1.10:5353", "203.0.113.9:53");
+    let mut world = proc_only();
+    let mut doubted = Vec::new();
+    for millis in (1..1_000).step_by(5) {
+        world.see(millis, packet(millis, UPLINK, tuple, PacketContent::Udp { payload_length: 9 }));
+        if !world.sockets_asked().is_empty() {
+            doubted.push(millis);
+            world.see(millis, found(WEB, vec![row(tuple, TcpState::CLOSE, &[7])]));
+        }
+    }
+    assert_eq!(doubted, [1, 6, 11, 16]);
 }
 
 #[test]
