@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
         5 => drop(cgroup::decode_cgroup_file(text)),
         6 => drop(fd_link::decode_socket_link(text)),
         7 => drop(process::decode_stat(text)),
-        _ => drop(process::decode_real_uid(text)),
+        _ => drop(process::decode_user_ids(text)),
     }
 });
 
