@@ -18,20 +18,55 @@ struct Fit {
     own_family: bool,
 }
 
-/// The rows that answer for `wanted`. None: no socket is there. Several: nothing tells which of them
-/// it is (`SO_REUSEPORT`). Rows in state LISTEN answer for a server end that is not accepted yet, or
-/// that has no connection of its own any more.
-pub fn answering_rows<'a>(wanted: &FiveTuple, rows: &'a [SocketRow]) -> Vec<&'a SocketRow> {
-    if wanted.transport != Transport::Tcp {
-        return best(rows.iter().filter_map(|row| Some((fit(wanted, row)?, row))));
+/// Rows of one namespace, arranged so that a question costs hardly more than its answer, however many rows
+/// there are.
+#[derive(Debug)]
+pub struct Rows<'a> {
+    /// TCP sockets by their tuple.
+    by_tuple: Vec<&'a SocketRow>,
+    /// Sockets that serve more than one tuple, by protocol and port: listening ones, and all of other protocols.
+    by_port: Vec<&'a SocketRow>,
+}
+
+impl<'a> Rows<'a> {
+    /// Arranges `rows`.
+    pub fn new(rows: &'a [SocketRow]) -> Self {
+        let is_tcp = |row: &&SocketRow| row.tuple.transport == Transport::Tcp;
+        let mut by_tuple: Vec<_> = rows.iter().filter(is_tcp).collect();
+        by_tuple.sort_by_key(|row| row.tuple);
+        let serves = |row: &&SocketRow| !is_tcp(row) || row.state == TcpState::LISTEN;
+        let mut by_port: Vec<_> = rows.iter().filter(serves).collect();
+        by_port.sort_by_key(|row| port_of(&row.tuple));
+        Self { by_tuple, by_port }
     }
-    let connected: Vec<_> = rows.iter().filter(|row| row.tuple == *wanted).collect();
-    if connected.iter().any(|row| !awaits_accept(row)) {
-        return connected;
+
+    /// The rows that answer for `wanted`. None: no socket is there. Several: nothing tells which of them it is
+    /// (`SO_REUSEPORT`). Rows in state LISTEN answer for a server end that is not accepted yet, or that has no
+    /// connection of its own any more.
+    pub fn answering(&self, wanted: &FiveTuple) -> Vec<&'a SocketRow> {
+        let connected: Vec<_> = range(&self.by_tuple, wanted, |row| row.tuple).collect();
+        if connected.iter().any(|row| !awaits_accept(row)) {
+            return connected;
+        }
+        let port = port_of(wanted);
+        let serving = range(&self.by_port, &port, |row| port_of(&row.tuple));
+        let serving = best(serving.filter_map(|row| Some((fit(wanted, row)?, row))));
+        if serving.is_empty() { connected } else { serving }
     }
-    let listening = rows.iter().filter(|row| row.state == TcpState::LISTEN);
-    let listeners = best(listening.filter_map(|row| Some((fit(wanted, row)?, row))));
-    if listeners.is_empty() { connected } else { listeners }
+}
+
+const fn port_of(tuple: &FiveTuple) -> (Transport, u16) {
+    (tuple.transport, tuple.local.port)
+}
+
+/// Those of the sorted `rows` whose key is `wanted`.
+fn range<'r, 'a, K: Ord + 'r>(
+    rows: &'r [&'a SocketRow],
+    wanted: &'r K,
+    key: impl Fn(&SocketRow) -> K + 'r,
+) -> impl Iterator<Item = &'a SocketRow> + 'r {
+    let first = rows.partition_point(|row| key(row) < *wanted);
+    rows.iter().skip(first).copied().take_while(move |row| key(row) == *wanted)
 }
 
 /// Whether no process has the socket because none has accepted it yet. One that was closed by its
@@ -132,7 +167,7 @@ mod tests {
         let rows: Vec<_> =
             rows.iter().map(|(ends, state, inode)| row(transport, *ends, *state, *inode)).collect();
         let expected: Vec<_> = expected.iter().map(|at| &rows[*at]).collect();
-        assert_eq!(answering_rows(&wanted, &rows), expected);
+        assert_eq!(Rows::new(&rows).answering(&wanted), expected);
     }
 
     const ANY4: &str = "0.0.0.0:0";
@@ -196,9 +231,9 @@ mod tests {
                 row(Transport::Udp, (&local, remote), 7, at as u64 + 1)
             }).collect();
             let wanted = tuple(Transport::Udp, ME, PEER);
-            let mut forward: Vec<_> = answering_rows(&wanted, &rows).iter().map(|row| row.inode).collect();
+            let mut forward: Vec<_> = Rows::new(&rows).answering(&wanted).iter().map(|row| row.inode).collect();
             let turned: Vec<_> = rows.iter().rev().cloned().collect();
-            let mut backward: Vec<_> = answering_rows(&wanted, &turned).iter().map(|row| row.inode).collect();
+            let mut backward: Vec<_> = Rows::new(&turned).answering(&wanted).iter().map(|row| row.inode).collect();
             forward.sort_unstable();
             backward.sort_unstable();
             prop_assert_eq!(forward, backward);

@@ -16,7 +16,7 @@ use crate::five_tuple::{FiveTuple, Transport};
 use crate::observation::{SnapshotScope, SocketSnapshot};
 use crate::process::Process;
 use crate::socket::{SocketRow, TcpState};
-use crate::socket_match::{answering_rows, awaits_accept};
+use crate::socket_match::{Rows, awaits_accept};
 use crate::time::Timestamp;
 
 use alloc::vec::Vec;
@@ -169,14 +169,15 @@ impl Reconciler {
     /// Rows that were asked for: each asked end takes the best row there is for it.
     fn answer_wanted(&mut self, now: Timestamp, namespace: NamespaceId, snapshot: &SocketSnapshot) {
         let asked = self.questions.outstanding(namespace);
+        let rows = Rows::new(&snapshot.sockets);
         for tuple in asked {
             let Some(asked) = self.searching(namespace, tuple, snapshot.started) else { continue };
-            let best = answering_rows(&tuple, &snapshot.sockets);
+            let best = rows.answering(&tuple);
             if best.is_empty() {
                 continue;
             }
             let connected = best.iter().any(|row| !is_listener(row) && !row.holders.is_empty());
-            let listening = all_holders(&answering_rows(&tuple.listening(), &snapshot.sockets));
+            let listening = all_holders(&rows.answering(&tuple.listening()));
             if connected && self.may_be_of_another(asked, (snapshot.started, snapshot.finished)) {
                 self.end_search(now, asked, self.owner_of_the_gone(asked, listening));
                 continue;

@@ -59,9 +59,10 @@ fn user(row: &SocketRow, began: Timestamp, evidence: Evidence) -> Attribution {
         .copied()
         .collect();
     match *may.as_slice() {
-        [] => Attribution::namespace(Reason::GoneBeforeLookup, row.uid),
+        // The socket may be another connection's, and so may its user.
+        [] => Attribution::namespace(Reason::GoneBeforeLookup, None),
         [only] if row.began_before(only.id, began).is_none() => {
-            Attribution::namespace(Reason::Ambiguous, row.uid)
+            Attribution::namespace(Reason::Ambiguous, None)
         }
         _ => Attribution::holders(may, evidence, row.uid),
     }

@@ -14,7 +14,7 @@ use netsnoop_core::five_tuple::{FiveTuple, Transport};
 use netsnoop_core::namespace::NamespaceKey;
 use netsnoop_core::observation::{SnapshotScope, SocketSnapshot};
 use netsnoop_core::socket::{SocketRow, TcpState};
-use netsnoop_core::socket_match::{answering_rows, awaits_accept};
+use netsnoop_core::socket_match::{Rows, awaits_accept};
 use netsnoop_core::time::Timestamp;
 use rustix::fs::CWD;
 use rustix::io::Errno;
@@ -84,19 +84,14 @@ impl SocketLookup {
         counters: &Counters,
     ) -> SocketSnapshot {
         let started = clock::now();
-        if let Err(error) = self.index.refresh(counters, started) {
-            log::warn!("owner lookup: {error:#}");
+        // First the sockets, as they vanish first; who is there is looked at once they are known.
+        let mut read = self.read(namespace, wanted, counters);
+        self.refresh(counters);
+        if matches!(read, Err(VisitError::Gone)) {
+            // Unless it had come into being since the last look at who is there.
+            read = self.read(namespace, wanted, counters);
         }
-        let tables = &mut self.tables;
-        let entered = self.index.enter(namespace.inode, |key, files| {
-            let is_another = key.cookie.zip(namespace.cookie).is_some_and(|(now, then)| now != then);
-            if is_another {
-                Err(Reason::GoneBeforeLookup)
-            } else {
-                tables.read((key, &files), wanted, counters)
-            }
-        });
-        let found = entered.unwrap_or_else(|error| Err(Self::reason_of(error, counters)));
+        let found = read.unwrap_or_else(|error| Err(Self::reason_of(error, counters)));
         let found = found.unwrap_or_else(|reason| Found {
             key: namespace,
             rung: if self.tables.rungs.contains(Rung::SockDiag) { Rung::SockDiag } else { Rung::Proc },
@@ -105,6 +100,29 @@ impl SocketLookup {
             finished: clock::now(),
         });
         self.snapshot(found, (started, wanted), counters)
+    }
+
+    fn read(
+        &mut self,
+        namespace: NamespaceKey,
+        wanted: &[FiveTuple],
+        counters: &Counters,
+    ) -> Result<Result<Found, Reason>, VisitError> {
+        let tables = &mut self.tables;
+        self.index.enter(namespace.inode, |key, files| {
+            let is_another = key.cookie.zip(namespace.cookie).is_some_and(|(now, then)| now != then);
+            if is_another {
+                Err(Reason::GoneBeforeLookup)
+            } else {
+                tables.read((key, &files), wanted, counters)
+            }
+        })
+    }
+
+    fn refresh(&mut self, counters: &Counters) {
+        if let Err(error) = self.index.refresh(counters, clock::now()) {
+            log::warn!("owner lookup: {error:#}");
+        }
     }
 
     fn reason_of(error: VisitError, counters: &Counters) -> Reason {
@@ -125,11 +143,17 @@ impl SocketLookup {
         counters: &Counters,
     ) -> SocketSnapshot {
         self.search_holders(&mut found, started, counters);
+        let (count, took) = (wanted.len(), clock::now().since(started));
+        log::debug!("{count} sockets of namespace {} were looked up in {took:?}", found.key.inode);
+        let rows = Rows::new(&found.rows);
+        let mut taken = HashSet::new();
         let mut sockets: Vec<SocketRow> = Vec::new();
         for tuple in wanted {
-            let Some(row) = as_one(&answering_rows(tuple, &found.rows)) else { continue };
-            if !sockets.contains(&row) {
-                sockets.push(row);
+            let answering = rows.answering(tuple);
+            // Many connections to one listener are answered by one row.
+            let is_new = answering.first().is_some_and(|row| taken.insert(std::ptr::from_ref(*row)));
+            if is_new {
+                sockets.extend(as_one(&answering));
             }
         }
         SocketSnapshot {
@@ -212,8 +236,9 @@ impl Tables {
     ) -> Result<Found, Reason> {
         let (rung, rows) = self.rows(files, wanted, counters)?;
         let finished = clock::now();
+        let arranged = Rows::new(&rows);
         let unanswered: Vec<&FiveTuple> =
-            wanted.iter().filter(|tuple| answering_rows(tuple, &rows).is_empty()).collect();
+            wanted.iter().filter(|tuple| arranged.answering(tuple).is_empty()).collect();
         let ephemeral = if unanswered.is_empty() { EPHEMERAL_PORTS } else { ephemeral_ports(files) };
         let why = |tuple: &FiveTuple| {
             // No socket has this port. Where the kernel gives client ports the client is gone;
@@ -251,7 +276,7 @@ impl Tables {
 
     fn ask_sock_diag(&mut self, wanted: &[FiveTuple]) -> Result<Vec<SocketRow>, Errno> {
         let mut question = SockDiag::open()?;
-        let mut rows = Vec::new();
+        let mut rows = DistinctRows::default();
         let mut listed = HashSet::new();
         for tuple in wanted {
             if !self.proven.contains(&tuple.transport) {
@@ -267,18 +292,33 @@ impl Tables {
             } else {
                 row.tuple.remote.port != 0
             };
-            push_new(&mut rows, row);
+            rows.push(row);
             let port = (tuple.transport, tuple.remote.address.is_ipv4(), tuple.local.port);
             if !is_final && listed.insert(port) {
                 list_port(&mut question, tuple, &mut rows)?;
             }
         }
-        Ok(rows)
+        Ok(rows.rows)
+    }
+}
+
+/// Rows without repetitions: the kernel names a listener once for each connection that is asked about.
+#[derive(Default)]
+struct DistinctRows {
+    rows: Vec<SocketRow>,
+    known: HashSet<(FiveTuple, Option<NonZeroU64>, u8)>,
+}
+
+impl DistinctRows {
+    fn push(&mut self, row: SocketRow) {
+        if self.known.insert((row.tuple, row.cookie.or(row.inode), row.state.0)) {
+            self.rows.push(row);
+        }
     }
 }
 
 /// Adds every socket that may share the port: the kernel named one of a group, or a child.
-fn list_port(question: &mut SockDiag, tuple: &FiveTuple, rows: &mut Vec<SocketRow>) -> Result<(), Errno> {
+fn list_port(question: &mut SockDiag, tuple: &FiveTuple, rows: &mut DistinctRows) -> Result<(), Errno> {
     let states = if tuple.transport == Transport::Tcp { Listing::LISTENING } else { Listing::ALL_STATES };
     let mut found = Vec::new();
     // IPv6 sockets may serve IPv4 too, never the other way round.
@@ -286,14 +326,8 @@ fn list_port(question: &mut SockDiag, tuple: &FiveTuple, rows: &mut Vec<SocketRo
         let local_port = Some(tuple.local.port);
         question.list(Listing { transport: tuple.transport, ipv6, states, local_port }, &mut found)?;
     }
-    found.into_iter().for_each(|row| push_new(rows, row));
+    found.into_iter().for_each(|row| rows.push(row));
     Ok(())
-}
-
-fn push_new(rows: &mut Vec<SocketRow>, row: SocketRow) {
-    if !rows.contains(&row) {
-        rows.push(row);
-    }
 }
 
 /// The rows of the tables that may answer for one of `wanted`.

@@ -4,7 +4,7 @@
 //! It shows no socket without a file: not those waiting to be accepted, orphans and TIME_WAIT; nor those
 //! in flight between processes or registered with io_uring. Reading blocks: it belongs on a thread.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 
@@ -17,7 +17,7 @@ use netsnoop_core::namespace::NamespaceKey;
 use netsnoop_core::observation::{SnapshotScope, SocketSnapshot};
 use netsnoop_core::process::Process;
 use netsnoop_core::socket::SocketRow;
-use netsnoop_core::socket_match::answering_rows;
+use netsnoop_core::socket_match::Rows;
 
 use super::load::{Globals, KernelFacts, object};
 use super::programs::TASK_FILE_ITER;
@@ -54,7 +54,7 @@ impl SocketIterator {
     pub fn read_sockets(&mut self, counters: &Counters) -> Result<Vec<SocketSnapshot>> {
         let started = clock::now();
         let mut file = self.open_file()?;
-        let mut rows = Rows::default();
+        let mut rows = HeldRows::default();
         read_records(&mut file, |record| match decode_held_socket(record) {
             Ok(held) => rows.add(&held),
             Err(error) => {
@@ -85,18 +85,17 @@ impl SocketIterator {
         let started = clock::now();
         let found = self.read_sockets(counters)?.into_iter().find(|snapshot| snapshot.namespace == namespace);
         let rows = found.map(|snapshot| snapshot.sockets).unwrap_or_default();
+        let arranged = Rows::new(&rows);
         let mut sockets: Vec<SocketRow> = Vec::new();
+        let mut taken = HashSet::new();
         let mut missing = Vec::new();
         for tuple in wanted {
-            let answering = answering_rows(tuple, &rows);
+            let answering = arranged.answering(tuple);
             if answering.is_empty() {
                 missing.push((*tuple, Reason::GoneBeforeLookup));
             }
-            for row in answering {
-                if !sockets.contains(row) {
-                    sockets.push(row.clone());
-                }
-            }
+            sockets
+                .extend(answering.into_iter().filter(|row| taken.insert(std::ptr::from_ref(*row))).cloned());
         }
         Ok(SocketSnapshot {
             namespace,
@@ -124,9 +123,9 @@ impl SocketIterator {
 
 /// Sockets by namespace, then by the address of their `struct sock`.
 #[derive(Default)]
-struct Rows(HashMap<NamespaceKey, HashMap<u64, SocketRow>>);
+struct HeldRows(HashMap<NamespaceKey, HashMap<u64, SocketRow>>);
 
-impl Rows {
+impl HeldRows {
     fn add(&mut self, held: &HeldSocket) {
         let sockets = self.0.entry(held.socket.namespace).or_default();
         let row = sockets.entry(held.socket.address).or_insert_with(|| SocketRow {
