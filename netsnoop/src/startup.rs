@@ -139,7 +139,12 @@ fn insist(config: &SourceConfig, ebpf: &Ebpf) -> Result<(), Failure> {
     if unmet {
         let reasons = missing.join("; ");
         let error = anyhow!("{reasons}; `netsnoop doctor` tells what each of them takes");
-        return Err(Failure::unavailable(error.context("what was required of the kernel is not to be had")));
+        let lacking = if config.compared_with.is_some() {
+            "the kernel programs that /proc is to be compared with cannot be had"
+        } else {
+            "what was required of the kernel is not to be had"
+        };
+        return Err(Failure::unavailable(error.context(lacking)));
     }
     Ok(())
 }

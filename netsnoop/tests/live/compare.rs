@@ -139,3 +139,18 @@ fn what_a_pod_says_to_itself_is_named_as_captured_by_nobody() {
     let told = (reason.verdict.as_str(), reason.proc.as_deref(), reason.ends);
     assert_eq!(told, ("only_ebpf", Some("not_captured"), 2), "{report:#?}");
 }
+
+#[test]
+fn whatever_is_played_they_never_contradict_each_other() {
+    let name = "compare::whatever_is_played_they_never_contradict_each_other";
+    let Some(lab) = lab(name) else { return };
+    let stage = Stage::new(&lab);
+    let compare = start(&lab, "net 198.18.77.0/24 or net 2001:db8:77::/64");
+    let played = stage.play("");
+    let report = Report::of(&compare.interrupt());
+    // Nobody serves where a client is refused, so that end has no owner to anybody.
+    let refused = played.iter().filter(|played| played.is_refused()).count() as u64;
+    let Verdicts { ends, agree, only_ebpf, only_proc, neither, .. } = report.total;
+    assert_eq!((ends, only_proc, neither), (2 * played.len() as u64, 0, refused), "{report:#?}");
+    assert_eq!(agree + only_ebpf, ends - refused, "{report:#?}");
+}

@@ -40,9 +40,11 @@ fn wrong_usage_ends_with_2_and_names_what_is_wrong() {
 #[test]
 fn without_privileges_it_ends_with_77_and_the_remedy() {
     let Some(lab) = Lab::new("failing::without_privileges_it_ends_with_77_and_the_remedy") else { return };
-    let mut command = lab.node.command(Path::new("setpriv"));
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(netsnoop()).arg("watch");
-    check(&Watch::spawn(&mut command).wait(), 77, &["CAP_NET_RAW"]);
+    for task in ["watch", "compare"] {
+        let mut command = lab.node.command(Path::new("setpriv"));
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(netsnoop()).arg(task);
+        check(&Watch::spawn(&mut command).wait(), 77, &["CAP_NET_RAW"]);
+    }
 }
 
 #[test]
