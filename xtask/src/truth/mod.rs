@@ -17,6 +17,7 @@ mod run;
 mod scene;
 mod score;
 mod show;
+pub(crate) mod summary;
 mod table;
 mod told;
 mod verdict;
@@ -37,12 +38,14 @@ use signal_hook::iterator::Signals;
 use self::matching::Matched;
 use self::records::{Clock, Connection};
 use self::run::{Outcome, Played, Programme, Scratch};
-use self::score::{Answers, Group, Row, Score};
+use self::score::{Answers, Group, Row};
 use self::show::{Exhibits, Kind};
 use self::table::Column;
 use self::verdict::{Case, Verdict};
 use self::ways::{WAYS, Way};
 use crate::{prerequisites, shell, test};
+
+pub(crate) use self::score::Score;
 
 pub(crate) use self::player::{HoldArguments, PlayArguments, hold, play};
 

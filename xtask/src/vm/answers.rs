@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::truth::Score;
+
 /// What a guest told.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
@@ -11,6 +13,8 @@ pub(super) struct Answers {
     pub(super) kernel: String,
     /// What doctor said, if it ended well.
     pub(super) doctor: Option<Diagnosis>,
+    /// The truth bench's scores, by way.
+    pub(super) truth: Vec<Score>,
     /// How the live tests went, by name.
     pub(super) tests: BTreeMap<String, Verdict>,
 }
@@ -49,6 +53,7 @@ impl Answers {
             match section.split_once('\n') {
                 Some(("kernel", text)) => answers.kernel = debian_version(text).to_owned(),
                 Some(("doctor", text)) => answers.doctor = Some(serde_json::from_str(text)?),
+                Some(("truth", text)) => answers.truth = serde_json::from_str(text)?,
                 _ => {}
             }
         }

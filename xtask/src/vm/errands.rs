@@ -95,6 +95,7 @@ pub(super) fn script(condition: Condition, programs: &Programs<'_>, modules: &[S
          echo VM-ERRAND doctor $?\n\
          {live} --test-threads=1 {tests}\n\
          echo VM-ERRAND live tests $?\n\
+         {truth}\n\
          echo VM-EXIT\n\
          busybox poweroff -f\n",
         preparation = condition.preparation(),
@@ -102,6 +103,18 @@ pub(super) fn script(condition: Condition, programs: &Programs<'_>, modules: &[S
         netsnoop = programs.netsnoop.display(),
         folder = programs.live.folder.display(),
         live = programs.live.executable.display(),
+        truth = if condition == Condition::Plain { truth(programs) } else { String::new() },
         tests = programs.filter.unwrap_or(condition.tests()),
     ))
+}
+
+/// The truth bench at small scale, if it is wanted.
+fn truth(programs: &Programs<'_>) -> String {
+    let Some(xtask) = programs.truth else { return String::new() };
+    format!(
+        "{xtask} truth --small --way auto,off --temp /tmp --json /tmp/truth.json\n\
+         echo VM-ERRAND truth $?\n\
+         answer truth cat /tmp/truth.json > /dev/ttyS1",
+        xtask = xtask.display()
+    )
 }

@@ -8,6 +8,7 @@ mod page;
 mod qemu;
 mod stage;
 
+use std::env;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -25,7 +26,7 @@ use crate::{prerequisites, shell};
 const DEFAULT: [(&str, &[Condition]); 2] = [("5.10", &[Condition::Plain]), ("6.12", &Condition::ALL)];
 
 /// Programs of this machine that the guest's making needs, and the Debian package of each.
-const NEEDED: [(&str, &str); 7] = [
+const NEEDED: [(&str, &str); 8] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("busybox", "busybox-static"),
     ("cpio", "cpio"),
@@ -33,6 +34,7 @@ const NEEDED: [(&str, &str); 7] = [
     ("apt-get", "apt"),
     ("dpkg-deb", "dpkg"),
     ("ip", "iproute2"),
+    ("nft", "nftables"),
 ];
 
 /// What `vm-test` takes.
@@ -75,9 +77,11 @@ pub(crate) fn test(arguments: &VmArguments) -> Result<ExitCode> {
     let missing = missing_programs();
     anyhow::ensure!(missing.is_empty(), "guest kernels need {missing}");
     let binaries = test::build()?;
+    let this = env::current_exe().context("looking for this program's file")?;
     let programs = Programs {
         live: live_binary(&binaries)?,
         netsnoop: &test::build_release()?,
+        truth: if arguments.filter.is_none() { Some(&this) } else { None },
         filter: arguments.filter.as_deref(),
     };
     let mut tally = Tally::default();
@@ -98,7 +102,8 @@ pub(crate) fn test_defaults(binaries: &[TestBinary], netsnoop: &Path, tally: &mu
         tally.skip("vm-test", &format!("guest kernels need {missing}"));
         return Ok(());
     }
-    let programs = Programs { live: live_binary(binaries)?, netsnoop, filter: None };
+    let this = env::current_exe().context("looking for this program's file")?;
+    let programs = Programs { live: live_binary(binaries)?, netsnoop, truth: Some(&this), filter: None };
     let mut tour = Tour { programs, tally, visits: Vec::new(), missing: Vec::new() };
     for (series, conditions) in DEFAULT {
         tour.boot(series, conditions)?;
@@ -111,6 +116,8 @@ struct Programs<'a> {
     live: &'a TestBinary,
     /// The netsnoop under test.
     netsnoop: &'a Path,
+    /// This program, which is the truth bench too; `None` if that is left out.
+    truth: Option<&'a Path>,
     /// Which of the live tests, if not those for the condition.
     filter: Option<&'a str>,
 }

@@ -10,6 +10,7 @@ use super::answers::{Answers, Verdict};
 use super::errands::Condition;
 use crate::generated::Generated;
 use crate::shell;
+use crate::truth::summary;
 
 /// The page, and the lines its generated part is between.
 pub(super) const PAGE: Generated = Generated {
@@ -70,7 +71,31 @@ fn section(text: &mut String, condition: Condition, guests: &[&Answers]) -> std:
     if !refusals.is_empty() {
         writeln!(text)?;
     }
-    refusals.iter().try_for_each(|refusal| writeln!(text, "- {refusal}"))
+    refusals.iter().try_for_each(|refusal| writeln!(text, "- {refusal}"))?;
+    truth(text, guests)
+}
+
+/// The truth bench's scores, a column a kernel.
+fn truth(text: &mut String, guests: &[&Answers]) -> std::fmt::Result {
+    for way in ["auto", "off"] {
+        let mut scored: Vec<(&str, Vec<String>)> = Vec::new();
+        for guest in guests {
+            let scores = guest.truth.iter().filter(|score| score.way == way);
+            scored.extend(scores.map(|score| (guest.kernel_release(), summary::cells(score))));
+        }
+        if scored.is_empty() {
+            continue;
+        }
+        let kernels: Vec<&str> = scored.iter().map(|(kernel, _)| *kernel).collect();
+        writeln!(text, "\n`cargo xtask truth --small`, `--ebpf {way}`:\n")?;
+        writeln!(text, "| | {} |\n|---|{}", kernels.join(" | "), "---|".repeat(kernels.len()))?;
+        for (place, label) in summary::labels().into_iter().enumerate() {
+            let cells: Vec<&str> =
+                scored.iter().filter_map(|(_, cells)| cells.get(place)).map(String::as_str).collect();
+            writeln!(text, "| {label} | {} |", cells.join(" | "))?;
+        }
+    }
+    Ok(())
 }
 
 /// Doctor's word and, if it was tried alone, how the owners of real traffic came out.

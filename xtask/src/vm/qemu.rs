@@ -15,7 +15,7 @@ use crate::shell;
 use crate::test::Tally;
 
 /// After which a guest is taken to hang.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(1200);
 
 /// What a guest wrote.
 pub(super) struct Written {

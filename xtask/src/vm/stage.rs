@@ -16,11 +16,25 @@ use super::Programs;
 use super::kernels::Kernel;
 use crate::shell;
 
-/// Programs of this machine that the tests start.
-const STARTED: [&str; 6] = ["sh", "ip", "nsenter", "unshare", "busybox", "setpriv"];
+/// Programs of this machine that the tests and the truth bench start.
+const STARTED: [&str; 7] = ["sh", "ip", "nft", "nsenter", "unshare", "busybox", "setpriv"];
 
-/// Modules that the tests' networks and lookups need; what is built in needs none.
-const MODULES: [&str; 6] = ["veth", "bridge", "inet_diag", "tcp_diag", "udp_diag", "unix_diag"];
+/// Modules that their networks and netsnoop's lookups need; what is built in needs none.
+const MODULES: [&str; 13] = [
+    "veth",
+    "bridge",
+    "inet_diag",
+    "tcp_diag",
+    "udp_diag",
+    "unix_diag",
+    "nf_tables",
+    "nft_chain_nat",
+    "nft_masq",
+    "nft_nat",
+    "nft_ct",
+    "nf_conntrack",
+    "nf_conntrack_netlink",
+];
 
 /// Lays out the files of a guest with this kernel, all but its init.
 pub(super) fn lay_out(kernel: &Kernel, programs: &Programs<'_>) -> Result<Stage> {
@@ -31,6 +45,9 @@ pub(super) fn lay_out(kernel: &Kernel, programs: &Programs<'_>) -> Result<Stage>
     for program in [&live.executable, programs.netsnoop, &traffic] {
         stage.add_program(program)?;
     }
+    if let Some(xtask) = programs.truth {
+        stage.add_program(xtask)?;
+    }
     for name in STARTED {
         let path = shell::find(name).with_context(|| format!("{name} is not on this machine"))?;
         stage.add_program(&path)?;
@@ -39,6 +56,8 @@ pub(super) fn lay_out(kernel: &Kernel, programs: &Programs<'_>) -> Result<Stage>
     stage.place(&live.folder.join("Cargo.toml"))?;
     // Programs that look up root's name find it.
     fs::write(stage.root.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").context("writing etc/passwd")?;
+    let world_writable = fs::Permissions::from_mode(0o1777);
+    fs::set_permissions(stage.root.join("tmp"), world_writable).context("opening the guest's tmp to all")?;
     let modules = stage.add_modules(kernel)?;
     Ok(Stage { modules, ..stage })
 }
