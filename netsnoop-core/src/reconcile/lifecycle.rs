@@ -25,6 +25,8 @@ const CATCH_UP_CHECK: Duration = Duration::from_millis(50);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(130);
 /// Most connections reviewed when a topology arrives; the others are placed at their next review.
 const UNPLACED_MAX: usize = 16_384;
+/// How long a closed connection is kept that its server has not accepted yet.
+const UNACCEPTED_LINGER: Duration = Duration::from_secs(60);
 /// How soon a UDP flow whose process has ended is closed.
 const UDP_OWNER_CHECK: Duration = Duration::from_secs(2);
 
@@ -225,7 +227,7 @@ impl Reconciler {
 
     fn deadline(&self, now: Timestamp, flow: &Flow) -> Timestamp {
         if flow.closed {
-            return flow.ended_at.unwrap_or(now).max(flow.last_seen) + self.settings.linger;
+            return flow.ended_at.unwrap_or(now).max(flow.last_seen) + self.linger(flow);
         }
         let looks_again = flow.both().into_iter().filter_map(|(_, end)| match end.search {
             Search::Again(at) => Some(at.max(now)),
@@ -256,6 +258,20 @@ impl Reconciler {
             Transport::Tcp if flow.state == ConnectionState::Connecting => flow.first_seen + CONNECT_TIMEOUT,
             Transport::Tcp => now.max(flow.last_seen) + self.settings.tcp_probe,
         }
+    }
+
+    /// A connection that was reset before its server accepted it stays in the accept queue: accepted at last, it must
+    /// not be taken for another one. The length of those queues (listen(2)) bounds how many there are.
+    fn linger(&self, flow: &Flow) -> Duration {
+        let server = flow.end(flow.client.other());
+        let was_open = matches!(flow.state, ConnectionState::Closed | ConnectionState::Reset);
+        let awaits_accept = self.settings.hooks.accept
+            && flow.transport == Transport::Tcp
+            && !flow.preexisting
+            && was_open
+            && server.is_local()
+            && server.attribution.evidence < Some(Evidence::KernelFirstUse);
+        if awaits_accept { UNACCEPTED_LINGER.max(self.settings.linger) } else { self.settings.linger }
     }
 
     /// What time alone does to a connection.

@@ -104,6 +104,22 @@ fn a_connection_nobody_accepts_belongs_to_who_listens() {
 }
 
 #[test]
+fn a_connection_that_is_reset_long_before_its_server_accepts_it_is_one() {
+    let mut world = World::new(ALL_HOOKS);
+    world.see(10, client().event(10, Act::Connect, Some(7)));
+    world.see(10, server().event(10, Act::Established { by_client: false }, None));
+    world.see(11, client().closed(11, TcpState::ESTABLISHED, 0, (0, 0)));
+    world.see(11, server().closed(11, TcpState::ESTABLISHED, 104, (0, 0)));
+    world.wait_until(30_000);
+    world.see(30_000, server().event(30_000, Act::Accept, Some(8)));
+    world.wait_until(31_000);
+    assert_eq!(world.events(), [RecordEvent::Open, RecordEvent::Close]);
+    assert_eq!(world.last().state.name(), "reset");
+    world.wait_until(100_000);
+    assert_eq!(world.reconciler.connections_held(), 0);
+}
+
+#[test]
 fn a_socket_address_used_again_by_the_next_connection_does_not_join_it_to_the_last() {
     // Raw tracepoints cannot make cookies, and the port is used again too: the next accepted socket lies where
     // the last one lay and has the same peer.
