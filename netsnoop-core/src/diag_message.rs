@@ -16,6 +16,7 @@ use crate::inventory::{
 use crate::socket::TcpState;
 
 /// Families, include/linux/socket.h.
+const AF_UNSPEC: u8 = 0;
 const AF_UNIX: u8 = 1;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -25,6 +26,8 @@ const AF_VSOCK: u8 = 40;
 
 /// `SOCK_DIAG_BY_FAMILY`, the type of questions and answers.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// `TCPDIAG_GETSOCK`, the older type, which takes both families at once.
+const TCPDIAG_GETSOCK: u16 = 18;
 /// `NLMSG_ERROR` and `NLMSG_DONE`, man 7 netlink.
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
@@ -80,13 +83,25 @@ impl Question {
         }
     }
 
+    /// The TCP sockets of both families in one walk over the kernel's table of connections, which has hundreds of thousands
+    /// of places: `inet_diag_rcv_msg_compat` in <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/inet_diag.c>.
+    pub const TCP_OF_BOTH_FAMILIES: Self = Self { group: ProtocolGroup::Tcp, family: AF_UNSPEC, protocol: 6 };
+
+    /// Whether it asks for IPv6 sockets alone.
+    pub const fn is_ipv6(self) -> bool {
+        self.family == AF_INET6
+    }
+
     /// The message that asks for sockets in these states, a bit each.
     pub fn message(self, states: u32) -> Vec<u8> {
         // Name, peer, queue lengths and uid of Unix sockets; what is known of packet sockets; memory.
         const UNIX_SHOW: u32 = 0x1 | 0x4 | 0x10 | 0x40;
         const PACKET_SHOW: u32 = 0x1 | 0x20;
         const NETLINK_SHOW: u32 = 0x1;
-        let mut body = Vec::from([self.family, self.protocol, 0, 0]);
+        // The older question has lengths of addresses in place of the protocol, which its type tells.
+        let kind = if self.family == AF_UNSPEC { TCPDIAG_GETSOCK } else { SOCK_DIAG_BY_FAMILY };
+        let second = if self.family == AF_UNSPEC { 0 } else { self.protocol };
+        let mut body = Vec::from([self.family, second, 0, 0]);
         let mut words = |words: &[u32]| words.iter().for_each(|word| body.extend(word.to_ne_bytes()));
         // The cookie that stands for any socket is all ones, everywhere.
         match self.family {
@@ -94,13 +109,14 @@ impl Question {
             AF_NETLINK => words(&[0, NETLINK_SHOW, u32::MAX, u32::MAX]),
             AF_PACKET => words(&[0, PACKET_SHOW, u32::MAX, u32::MAX]),
             AF_VSOCK => words(&[states, 0, 0, u32::MAX, u32::MAX]),
+            AF_UNSPEC => words(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, u32::MAX, u32::MAX, states, 0]),
             _ => words(&[states, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, u32::MAX, u32::MAX]),
         }
         let mut message = Vec::with_capacity(HEADER_BYTES + body.len());
         // Both lengths are below a hundred.
         let length = u32::try_from(HEADER_BYTES + body.len()).unwrap_or(u32::MAX);
         message.extend(length.to_ne_bytes());
-        message.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+        message.extend(kind.to_ne_bytes());
         message.extend(REQUEST_DUMP.to_ne_bytes());
         message.extend([0; 8]);
         message.extend(body);

@@ -127,6 +127,11 @@ impl NamespaceIndex {
         }
     }
 
+    /// Which process is in which namespace, as far as is known.
+    pub(super) fn members(&self) -> Vec<(u32, u32)> {
+        self.members.iter().filter_map(|(pid, member)| Some((*pid, member.namespace?))).collect()
+    }
+
     /// Whether this thread may ask processes of others for their namespace (man 2 ptrace, "Ptrace
     /// access mode checking"). Without that a namespace that is not found may still be there.
     pub(super) fn may_ask_all() -> bool {

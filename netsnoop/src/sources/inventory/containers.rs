@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use netsnoop_core::proc_text::cgroup::decode_cgroup_file;
 use netsnoop_core::process::Container;
-use rustix::io::Errno;
 
 use super::draft::Draft;
 use crate::clock;
@@ -18,62 +17,52 @@ use crate::sources::proc_fs::{ProcRoot, count_unreadable};
 
 /// Containers by what tells them.
 #[derive(Debug)]
-pub(super) struct Containers {
+pub(super) struct Containers<'a> {
     pods: PodNames,
+    counters: &'a Counters,
     /// By the text of `/proc/<pid>/cgroup`.
     by_text: HashMap<Vec<u8>, Option<Arc<Container>>>,
-    text: Vec<u8>,
 }
 
-impl Containers {
+impl<'a> Containers<'a> {
     /// Knows none yet; `container_logs` is where the kubelet keeps its links.
-    pub(super) fn new(container_logs: &Path) -> Self {
-        Self { pods: PodNames::new(container_logs), by_text: HashMap::new(), text: Vec::new() }
+    pub(super) fn new(container_logs: &Path, counters: &'a Counters) -> Self {
+        Self { pods: PodNames::new(container_logs), counters, by_text: HashMap::new() }
     }
 
-    /// Tells every process its container. Processes with the same number in `cgroups`, if there is one for each, are in the
-    /// same cgroups, and only one of them is asked.
-    pub(super) fn complete(
-        &mut self,
-        draft: &mut Draft,
-        (proc_root, cgroups): (&ProcRoot, &[u64]),
-        counters: &Counters,
-    ) {
-        let mut by_cgroups: HashMap<u64, Option<Arc<Container>>> = HashMap::new();
-        for (place, listed) in draft.processes.iter_mut().enumerate() {
-            let key = cgroups.get(place);
-            if let Some(known) = key.and_then(|key| by_cgroups.get(key)) {
-                listed.container = known.clone();
-                continue;
-            }
-            match self.read(listed.process.id.pid, proc_root, counters) {
-                Ok(container) => {
-                    listed.container = container.clone();
-                    by_cgroups.extend(key.map(|key| (*key, container)));
-                }
-                // Another one may still live.
-                Err(error) => {
-                    count_unreadable(counters, error);
-                }
-            }
+    /// The container of a process with this text in its `/proc/<pid>/cgroup`.
+    pub(super) fn of_text(&mut self, text: &[u8]) -> Option<Arc<Container>> {
+        if let Some(known) = self.by_text.get(text) {
+            return known.clone();
         }
-    }
-
-    fn read(
-        &mut self,
-        pid: u32,
-        proc_root: &ProcRoot,
-        counters: &Counters,
-    ) -> Result<Option<Arc<Container>>, Errno> {
-        proc_root.read(&format!("{pid}/cgroup"), &mut self.text)?;
-        if let Some(known) = self.by_text.get(&self.text) {
-            return Ok(known.clone());
-        }
-        let container = decode_cgroup_file(&self.text).map(|mut container| {
-            self.pods.complete(&mut container, clock::now(), counters);
+        let container = decode_cgroup_file(text).map(|mut container| {
+            self.pods.complete(&mut container, clock::now(), self.counters);
             Arc::new(container)
         });
-        self.by_text.insert(self.text.clone(), container.clone());
-        Ok(container)
+        self.by_text.insert(text.to_vec(), container.clone());
+        container
+    }
+
+    /// Tells every process its container. Processes with the same number in `cgroups`, where each has one, are in the same
+    /// cgroups, and only one of them is asked.
+    pub(super) fn complete(&mut self, draft: &mut Draft, proc_root: &ProcRoot, cgroups: &[u64]) {
+        let mut text = Vec::new();
+        let mut known: HashMap<u64, Option<Arc<Container>>> = HashMap::new();
+        for (listed, key) in draft.processes.iter_mut().zip(cgroups) {
+            if let Some(container) = known.get(key) {
+                listed.container = container.clone();
+                continue;
+            }
+            match proc_root.read(&format!("{}/cgroup", listed.process.id.pid), &mut text) {
+                Ok(()) => {
+                    listed.container = self.of_text(&text);
+                    known.insert(*key, listed.container.clone());
+                }
+                // Another one of them may still live.
+                Err(error) => {
+                    count_unreadable(self.counters, error);
+                }
+            }
+        }
     }
 }

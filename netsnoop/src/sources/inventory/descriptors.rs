@@ -3,17 +3,21 @@
 //! Left out: files in flight (man 7 unix, SCM_RIGHTS) and io_uring's fixed files, which no directory shows, and threads
 //! with a table of files of their own.
 
+use std::collections::HashMap;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::thread;
 
 use netsnoop_core::inventory::{
     Addresses, Holder, ListedProcess, ListedSocket, Protocol, ProtocolSet, UnseenReason, UnseenThing,
 };
-use netsnoop_core::process::Process;
+use netsnoop_core::process::{Container, Process};
 use netsnoop_core::socket::TcpState;
 use rustix::io::Errno;
 
+use super::containers::Containers;
 use super::draft::{Draft, reason_of};
+use crate::sources::namespace_index::NamespaceIndex;
 use crate::sources::proc_fs::{ProcRoot, ProcessDir, Scratch};
 
 /// More threads than this gain nothing: the kernel's locks on `/proc` are shared.
@@ -40,12 +44,20 @@ pub(super) struct Descriptors<'a> {
 struct Found {
     process: Process,
     namespace: Option<u32>,
+    /// The text of `/proc/<pid>/cgroup`.
+    cgroups: Vec<u8>,
     links: Vec<(NonZeroU64, u32)>,
 }
 
 impl<'a> Descriptors<'a> {
     /// Looks at every process, and adds those with an open file to `draft`.
-    pub(super) fn read(proc_root: &'a ProcRoot, draft: &mut Draft) -> Result<Self, Errno> {
+    pub(super) fn read(
+        index: &'a NamespaceIndex,
+        draft: &mut Draft,
+        containers: &mut Containers<'_>,
+    ) -> Result<Self, Errno> {
+        let proc_root = &index.proc_root;
+        let known: HashMap<u32, u32> = index.members().into_iter().collect();
         let mut pids = Vec::new();
         proc_root.for_each_pid(|entry| pids.push(entry.pid))?;
         if !proc_root.is_whole() {
@@ -55,14 +67,17 @@ impl<'a> Descriptors<'a> {
         let share = pids.len().div_ceil(threads).max(PROCESSES_PER_THREAD);
         let mut links = Vec::new();
         let looked: Vec<Vec<Result<Option<Found>, Errno>>> = thread::scope(|scope| {
-            let look = |pids| look_at_all(proc_root, pids);
+            let look = |pids| look_at_all(proc_root, pids, &known);
             let running: Vec<_> = pids.chunks(share).map(|pids| scope.spawn(move || look(pids))).collect();
             let ended = running.into_iter().map(thread::ScopedJoinHandle::join);
             ended.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
         });
         for found in looked.into_iter().flatten() {
             match found {
-                Ok(Some(found)) => add(found, draft, &mut links),
+                Ok(Some(found)) => {
+                    let container = containers.of_text(&found.cgroups);
+                    add(found, container, (draft, &mut links));
+                }
                 Ok(None) => {}
                 Err(error) => draft.miss(UnseenThing::Processes, reason_of(error), 1),
             }
@@ -112,22 +127,31 @@ impl<'a> Descriptors<'a> {
     }
 }
 
-fn add(found: Found, draft: &mut Draft, links: &mut Vec<Link>) {
+fn add(found: Found, container: Option<Arc<Container>>, (draft, links): (&mut Draft, &mut Vec<Link>)) {
     // Pids are 22 bits wide.
     let process = u32::try_from(draft.processes.len()).unwrap_or(u32::MAX);
     let namespace = found.namespace.and_then(|inode| draft.place_of(inode));
-    draft.processes.push(ListedProcess { process: found.process, namespace, container: None });
+    draft.processes.push(ListedProcess { process: found.process, namespace, container });
     let own = found.links.into_iter();
     links.extend(own.map(|(inode, fd)| Link { inode, holder: Holder { process, fd } }));
 }
 
-fn look_at_all(proc_root: &ProcRoot, pids: &[u32]) -> Vec<Result<Option<Found>, Errno>> {
+fn look_at_all(
+    proc_root: &ProcRoot,
+    pids: &[u32],
+    known: &HashMap<u32, u32>,
+) -> Vec<Result<Option<Found>, Errno>> {
     let mut scratch = Scratch::new();
-    pids.iter().map(|pid| look_at(&proc_root.process(*pid)?, &mut scratch)).collect()
+    let namespace_of = |pid: &u32| known.get(pid).copied();
+    pids.iter().map(|pid| look_at(&proc_root.process(*pid)?, namespace_of(pid), &mut scratch)).collect()
 }
 
 /// `None` if it has no open file: kernel threads, and what has just ended.
-fn look_at(dir: &ProcessDir, scratch: &mut Scratch) -> Result<Option<Found>, Errno> {
+fn look_at(
+    dir: &ProcessDir,
+    known_namespace: Option<u32>,
+    scratch: &mut Scratch,
+) -> Result<Option<Found>, Errno> {
     let mut files = 0_usize;
     let mut links = Vec::new();
     dir.for_each_descriptor(scratch, |descriptor| {
@@ -139,10 +163,11 @@ fn look_at(dir: &ProcessDir, scratch: &mut Scratch) -> Result<Option<Found>, Err
     }
     // What cannot be understood was written while the process changed.
     let (process, _) = dir.identity(&mut scratch.text)?.ok_or(Errno::BADMSG)?;
-    let namespace = match dir.namespace_inode() {
+    let namespace = match known_namespace.map_or_else(|| dir.namespace_inode(), Ok) {
         Ok(inode) => Some(inode),
         Err(Errno::ACCESS | Errno::PERM) => None,
         Err(error) => return Err(error),
     };
-    Ok(Some(Found { process, namespace, links }))
+    dir.read("cgroup", &mut scratch.text)?;
+    Ok(Some(Found { process, namespace, cgroups: scratch.text.clone(), links }))
 }

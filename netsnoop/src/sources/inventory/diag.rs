@@ -10,6 +10,7 @@ use netsnoop_core::inventory::{ListedSocket, ProtocolGroup, ProtocolSet, UnseenR
 use rustix::fs::fstat;
 use rustix::io::Errno;
 
+use super::census::Census;
 use super::draft::{Draft, reason_of};
 
 /// The kernel fills at most 32 KiB of a dump at once.
@@ -33,27 +34,35 @@ impl DiagRows {
         Self { sockets: Vec::new(), left, unreadable: 0, interrupted: 0, failed: Vec::new() }
     }
 
-    /// Asks for the `wanted` groups in the namespace this thread is in.
-    pub(super) fn read(wanted: ProtocolSet) -> Result<Self, Errno> {
+    /// Asks for the `wanted` groups in the namespace this thread is in, as far as it has any.
+    pub(super) fn read(wanted: ProtocolSet, census: &Census) -> Result<Self, Errno> {
         let mut this = Self::nothing(ProtocolSet::EMPTY);
         let mut asker = Asker::open()?;
         for group in ProtocolGroup::ALL.into_iter().filter(|group| wanted.contains(*group)) {
-            this.add(&mut asker, group, ALL_STATES);
+            this.add(&mut asker, (group, ALL_STATES), census);
         }
         Ok(this)
     }
 
     /// Adds the sockets of a group that are in one of these states, a bit each.
-    pub(super) fn add(&mut self, asker: &mut Asker, group: ProtocolGroup, states: u32) {
+    pub(super) fn add(&mut self, asker: &mut Asker, (group, states): (ProtocolGroup, u32), census: &Census) {
         let questions = Question::all_of(group);
-        let before = self.sockets.len();
         if questions.is_empty() {
             self.left.insert(group);
         }
-        for question in questions {
+        let before = self.sockets.len();
+        let mut wanted =
+            questions.iter().filter(|question| census.may_have(group, question.is_ipv6())).peekable();
+        if group == ProtocolGroup::Tcp && wanted.peek().is_some() {
+            match asker.ask(Question::TCP_OF_BOTH_FAMILIES, states, self) {
+                Ok(()) => return,
+                Err(_) => self.sockets.truncate(before),
+            }
+        }
+        for question in wanted {
             match asker.ask(*question, states, self) {
                 Ok(()) => {}
-                // No handler for the protocol, or for this family of it.
+                // No handler for the protocol.
                 Err(Errno::NOENT | Errno::OPNOTSUPP | Errno::INVAL) => {
                     self.sockets.truncate(before);
                     self.left.insert(group);

@@ -4,11 +4,13 @@
 //! text of `/proc`; the last two join what they read with the fd links of all processes (`descriptors`). What a way
 //! cannot see is told with the reason. Left out: choosing and showing rows.
 
+mod census;
 mod containers;
 mod descriptors;
 mod diag;
 mod draft;
 mod held;
+mod namespaces;
 mod tables;
 mod unheld;
 
@@ -17,17 +19,15 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, anyhow};
 use netsnoop_core::attribution::Rung;
 use netsnoop_core::inventory::{Inventory, ProtocolSet, Unheld, UnseenReason, UnseenThing};
-use netsnoop_core::namespace::NamespaceKey;
-use rustix::io::Errno;
 use thiserror::Error;
 
 use self::containers::Containers;
 use self::descriptors::Descriptors;
-use self::diag::{Asker, DiagRows};
+use self::diag::Asker;
 use self::draft::Draft;
 use self::held::Held;
 use super::ebpf::inventory_program::InventoryProgram;
-use super::namespace_index::{NamespaceIndex, NetFiles};
+use super::namespace_index::NamespaceIndex;
 use super::netns::{NamespaceVisitor, on_own_thread};
 use super::proc_fs::shows_initial_pids;
 use crate::clock;
@@ -124,8 +124,8 @@ fn by_iterator(
         unheld::add(&mut index, &mut draft, &held, settings.protocols);
     }
     if pids_are_known {
-        let mut containers = Containers::new(&settings.container_logs);
-        containers.complete(&mut draft, (&index.proc_root, &held.cgroups), counters);
+        let mut containers = Containers::new(&settings.container_logs, counters);
+        containers.complete(&mut draft, &index.proc_root, &held.cgroups);
     }
     mark_unheld(&mut draft);
     Ok(draft.finish(Rung::Iterator, started))
@@ -143,46 +143,16 @@ fn by_tables(
     index.refresh(counters, started)?;
     let mut draft = Draft::default();
     draft.add_known(&index);
-    for place in draft.places() {
-        read_namespace(&mut index, &mut draft, place, (rung, settings.protocols));
-    }
-    let descriptors =
-        Descriptors::read(&index.proc_root, &mut draft).context("list the processes and what they hold")?;
+    namespaces::read(&index, &mut draft, (rung, settings.protocols), counters)?;
+    let mut containers = Containers::new(&settings.container_logs, counters);
+    let descriptors = Descriptors::read(&index, &mut draft, &mut containers)
+        .context("list the processes and what they hold")?;
     descriptors.join(&mut draft, settings.protocols);
     if !settings.unheld {
         draft.sockets.retain(|socket| !socket.holders.is_empty());
     }
-    Containers::new(&settings.container_logs).complete(&mut draft, (&index.proc_root, &[]), counters);
     mark_unheld(&mut draft);
     Ok(draft.finish(rung, started))
-}
-
-/// Adds the sockets of the namespace at `place`.
-fn read_namespace(
-    index: &mut NamespaceIndex,
-    draft: &mut Draft,
-    place: u32,
-    (rung, wanted): (Rung, ProtocolSet),
-) {
-    let Some(inode) = draft.inode_of(place) else { return };
-    let read = |key: NamespaceKey, files: NetFiles<'_>| {
-        let asked = match files {
-            NetFiles::Inside if rung == Rung::SockDiag => DiagRows::read(wanted),
-            _ => Ok(DiagRows::nothing(wanted)),
-        };
-        // What cannot be asked for is in the tables.
-        let asked = asked.unwrap_or_else(|_| DiagRows::nothing(wanted));
-        let left = asked.left;
-        (key, asked, tables::read_tables(&files, left))
-    };
-    match index.enter(inode, read) {
-        Ok((key, asked, read)) => {
-            draft.identify(place, key);
-            asked.hand_over(draft, place);
-            read.hand_over(draft, place);
-        }
-        Err(error) => draft.miss_for(UnseenThing::Namespaces, Errno::from(error)),
-    }
 }
 
 /// Says of every socket without a holder why it has none.

@@ -14,6 +14,7 @@ use netsnoop_core::proc_text::packet_table::{PacketRow, packet_rows};
 use netsnoop_core::socket::TcpState;
 use rustix::io::Errno;
 
+use super::census::Census;
 use super::draft::{Draft, reason_of};
 use crate::sources::namespace_index::NetFiles;
 use crate::sources::proc_walk::HOST_ORDER;
@@ -66,12 +67,12 @@ impl TableRows {
     }
 }
 
-/// Reads the tables of the `wanted` protocols.
-pub(super) fn read_tables(files: &NetFiles<'_>, wanted: ProtocolSet) -> TableRows {
+/// Reads the tables of the `wanted` protocols, as far as the namespace has any.
+pub(super) fn read_tables(files: &NetFiles<'_>, wanted: ProtocolSet, census: &Census) -> TableRows {
     let mut rows = TableRows::default();
     let mut text = Vec::new();
     for (name, group, kind) in TABLES {
-        if !wanted.contains(group) {
+        if !wanted.contains(group) || !census.may_have(group, matches!(kind, Kind::Inet6)) {
             continue;
         }
         match files.read(name, &mut text) {

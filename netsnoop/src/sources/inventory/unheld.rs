@@ -6,10 +6,10 @@
 
 use netsnoop_core::diag_message::ALL_STATES;
 use netsnoop_core::inventory::{ListedSocket, ProtocolGroup, ProtocolSet, UnseenThing};
-use netsnoop_core::proc_text::sockstat::{SocketCounts, decode_sockstat};
 use netsnoop_core::socket::TcpState;
 use rustix::io::Errno;
 
+use super::census::Census;
 use super::diag::{Asker, DiagRows};
 use super::draft::Draft;
 use super::held::Held;
@@ -48,22 +48,21 @@ pub(super) fn add(index: &mut NamespaceIndex, draft: &mut Draft, held: &Held, wa
 }
 
 fn ask(files: &NetFiles<'_>, (met, requests): (u64, bool), wanted: ProtocolSet) -> Result<DiagRows, Errno> {
-    let mut text = Vec::new();
-    files.read("sockstat", &mut text)?;
-    let missing = match decode_sockstat(&text) {
-        Some(SocketCounts { used, time_wait }) => {
-            Missing { any: used > met, small: time_wait > 0 || requests }
-        }
-        None => Missing { any: true, small: true },
+    let census = Census::read(files);
+    let missing = Missing {
+        any: census.used().is_none_or(|used| used > met),
+        small: requests || census.time_wait().is_none_or(|count| count > 0),
     };
     let mut rows = DiagRows::nothing(ProtocolSet::EMPTY);
     let mut asker = Asker::open()?;
     for group in ProtocolGroup::ALL.into_iter().filter(|group| wanted.contains(*group)) {
         match group {
             // The kernel's own are not counted, and every namespace has some.
-            ProtocolGroup::Netlink => rows.add(&mut asker, group, ALL_STATES),
-            ProtocolGroup::Tcp if missing.small && !missing.any => rows.add(&mut asker, group, SMALL_STATES),
-            _ if missing.any => rows.add(&mut asker, group, ALL_STATES),
+            ProtocolGroup::Netlink => rows.add(&mut asker, (group, ALL_STATES), &census),
+            ProtocolGroup::Tcp if missing.small && !missing.any => {
+                rows.add(&mut asker, (group, SMALL_STATES), &census);
+            }
+            _ if missing.any => rows.add(&mut asker, (group, ALL_STATES), &census),
             _ => {}
         }
     }
