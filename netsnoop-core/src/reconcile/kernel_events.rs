@@ -171,8 +171,12 @@ impl Reconciler {
             flow.learn_role(if sent { side } else { side.other() }, Role::FirstDatagram);
         }
         flow.advance(ConnectionState::Established, seen.at);
-        let evidence = if tcp { Evidence::KernelFirstUse } else { Evidence::KernelEvent };
-        self.attribute_event(id, side, seen, evidence);
+        // Of a connection older than netsnoop a use proves a holder, not who connected or accepted.
+        let proves_less = tcp && flow.preexisting && flow.end(side).attribution.has_owner();
+        if !proves_less {
+            let evidence = if tcp { Evidence::KernelFirstUse } else { Evidence::KernelEvent };
+            self.attribute_event(id, side, seen, evidence);
+        }
         Some((id, side))
     }
 

@@ -119,6 +119,23 @@ impl SocketLookup {
         })
     }
 
+    /// A socket without a holder was mostly closed while its holder was looked for: then it has no file any more.
+    fn look_again_for_the_unheld(&mut self, found: &mut Found, counters: &Counters) {
+        let is_unheld = |row: &SocketRow| row.inode.is_some() && row.holders.is_empty();
+        let unheld: Vec<FiveTuple> =
+            found.rows.iter().filter(|row| is_unheld(row)).map(|row| row.tuple).collect();
+        if unheld.is_empty() {
+            return;
+        }
+        let Ok(Ok(now)) = self.read(found.key, &unheld, counters) else { return };
+        let still: HashSet<_> = now.rows.iter().filter_map(|row| row.inode).collect();
+        for row in found.rows.iter_mut().filter(|row| is_unheld(row)) {
+            if row.inode.is_some_and(|inode| !still.contains(&inode)) {
+                (row.inode, row.holders_lack) = (None, None);
+            }
+        }
+    }
+
     fn refresh(&mut self, counters: &Counters) {
         if let Err(error) = self.index.refresh(counters, clock::now()) {
             log::warn!("owner lookup: {error:#}");
@@ -143,6 +160,7 @@ impl SocketLookup {
         counters: &Counters,
     ) -> SocketSnapshot {
         self.search_holders(&mut found, started, counters);
+        self.look_again_for_the_unheld(&mut found, counters);
         let (count, took) = (wanted.len(), clock::now().since(started));
         log::debug!("{count} sockets of namespace {} were looked up in {took:?}", found.key.inode);
         let rows = Rows::new(&found.rows);

@@ -229,6 +229,19 @@ fn connections_older_than_netsnoop_are_one_record_with_both_owners_and_no_start(
 }
 
 #[test]
+fn a_use_of_a_connection_older_than_netsnoop_does_not_make_the_user_its_owner() {
+    for (holders, expected) in [(&[7, 9][..], None), (&[7][..], Some(7))] {
+        let mut world = World::new(ALL_HOOKS);
+        let rows = vec![row(client(), TcpState::ESTABLISHED, holders)];
+        world.see(1, snapshot(WEB, Rung::Iterator, SnapshotScope::Whole, rows));
+        let socket = Socket::new(WEB, client(), 100);
+        world.see(5, socket.event(5, Act::FirstSend, Some(9)));
+        world.wait_until(500);
+        assert_eq!(pid_of(&world.last().client), expected, "{holders:?}");
+    }
+}
+
+#[test]
 fn a_connection_nothing_is_heard_of_is_probed_and_closed_when_it_is_gone() {
     let mut world = proc_only();
     let tuple = tcp("198.18.1.10:40000", "203.0.113.9:443");
