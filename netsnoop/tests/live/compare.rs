@@ -150,7 +150,8 @@ fn whatever_is_played_they_never_contradict_each_other() {
     let report = Report::of(&compare.interrupt());
     // Nobody serves where a client is refused, so that end has no owner to anybody.
     let refused = played.iter().filter(|played| played.is_refused()).count() as u64;
+    // How much each way knows is for the ladder's tests: on Linux 5.10 a return probe may miss an accept.
     let Verdicts { ends, agree, only_ebpf, only_proc, neither, .. } = report.total;
-    assert_eq!((ends, only_proc, neither), (2 * played.len() as u64, 0, refused), "{report:#?}");
-    assert_eq!(agree + only_ebpf, ends - refused, "{report:#?}");
+    assert_eq!((ends, neither), (2 * played.len() as u64, refused), "{report:#?}");
+    assert_eq!(agree + only_ebpf + only_proc, ends - refused, "{report:#?}");
 }
