@@ -1,9 +1,9 @@
 //! The figures that netsnoop promises, and whether a score holds them.
 
-use super::classes::{self, Question};
+use super::classes::{self, Limit, Question};
 use super::score::{Answers, Group, Score, Tally};
 use super::told::{Role, Transport};
-use super::ways::Standard;
+use super::ways::{self, Standard};
 
 /// One line of the table.
 #[derive(Clone, Copy)]
@@ -96,7 +96,7 @@ impl Figure {
         match standard {
             Standard::Full => Some(self.full),
             Standard::WithoutEbpf => self.without_ebpf,
-            Standard::NeverWrong => None,
+            Standard::Rung | Standard::Tables => None,
         }
     }
 
@@ -111,20 +111,38 @@ pub(crate) fn percent(tally: &Tally) -> f64 {
     if tally.asked() == 0 { 0.0 } else { tally.right as f64 * 100.0 / tally.asked() as f64 }
 }
 
+impl Score {
+    /// Wrong answers that netsnoop could have known not to give.
+    pub(crate) fn wrong(&self) -> u64 {
+        self.wrong_where(|limit| !limit.is_some_and(|limit| limit.may_mislead))
+    }
+
+    /// Wrong answers that nothing tells from right ones.
+    pub(crate) fn misled(&self) -> u64 {
+        self.wrong_where(|limit| limit.is_some_and(|limit| limit.may_mislead))
+    }
+
+    fn wrong_where(&self, counts: impl Fn(Option<&Limit>) -> bool) -> u64 {
+        let Ok(way) = ways::parse(&self.way) else { return 0 };
+        let questions = self.rows.iter().flat_map(|row| Question::ALL.map(|question| (row, question)));
+        questions
+            .filter(|(row, question)| counts(classes::limit(&row.group, *question, way.standard)))
+            .map(|(row, question)| question.tally(&row.answers).wrong)
+            .sum()
+    }
+}
+
 /// Why a score is not good enough; nothing if it is. At small scale shares are not judged: a single miss would be too much.
 pub(crate) fn faults(score: &Score, standard: Standard, is_small: bool) -> Vec<String> {
     let mut faults = Vec::new();
-    let (wrong, doubled) = (score.wrong(), score.doubled());
-    if wrong > 0 {
-        faults.push(format!("{wrong} wrong answers"));
+    if score.wrong() > 0 {
+        faults.push(format!("{} wrong answers", score.wrong()));
     }
-    if doubled > 0 {
-        faults.push(format!("{doubled} records too many"));
+    if score.doubled() > 0 {
+        faults.push(format!("{} records too many", score.doubled()));
     }
     faults.extend(score.imbalance.clone());
-    if score.connections == 0 {
-        faults.push("nothing was played".to_owned());
-    }
+    faults.extend(score.silent.iter().map(|class| format!("{class} played nothing")));
     for figure in FIGURES.iter().filter(|_| !is_small) {
         let tally = figure.measure(score, standard);
         if !figure.holds(&tally, standard) {

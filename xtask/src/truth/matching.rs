@@ -157,3 +157,88 @@ fn find_sightings(
     }
     sightings
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{end, fold, line, owned, unknown};
+    use super::super::told::Role::{Client, Server};
+    use super::*;
+
+    const A: &str = "198.18.64.11:1000";
+    const B: &str = "198.18.64.12:80";
+
+    /// Which record each end was found in, how many were too many, and how many nobody told of.
+    fn check(truth: &[End], lines: &[String], found: &[Option<usize>], (doubled, untold): (usize, usize)) {
+        let connections = fold(lines);
+        let matched = find(truth, &connections, |class| class == "class");
+        let places: Vec<Option<usize>> =
+            matched.sightings.iter().map(|sighting| sighting.map(|(place, _)| place)).collect();
+        assert_eq!(places, found, "{truth:?}\n{lines:?}");
+        let too_many: usize = matched.doubled.iter().map(|(_, places)| places.len()).sum();
+        assert_eq!((too_many, matched.untold.len()), (doubled, untold), "{truth:?}\n{lines:?}");
+    }
+
+    fn known(id: &str, millis: u64) -> String {
+        line(id, millis, &owned(A, 1, (100, 7)), &owned(B, 2, (100, 7)))
+    }
+
+    #[test]
+    fn both_ends_are_found_in_one_record_also_if_it_has_them_the_other_way_round() {
+        let truth = [end(Client, A, B, (1, 0)), end(Server, B, A, (2, 1))];
+        check(&truth, &[known("a", 0)], &[Some(0), Some(0)], (0, 0));
+        let swapped = line("a", 0, &owned(B, 2, (100, 7)), &owned(A, 1, (100, 7)));
+        check(&truth, &[swapped], &[Some(0), Some(0)], (0, 0));
+        check(&truth, &[], &[None, None], (0, 0));
+    }
+
+    #[test]
+    fn a_port_used_again_is_told_apart_by_time_and_a_missed_connection_takes_no_others_record() {
+        let truth = [end(Client, A, B, (1, 0)), end(Client, A, B, (1, 5)), end(Client, A, B, (1, 10))];
+        let lines = [known("a", 0), known("b", 5), known("c", 10)];
+        check(&truth, &lines, &[Some(0), Some(1), Some(2)], (0, 0));
+        check(&truth, &[known("a", 0), known("c", 10)], &[Some(0), None, Some(1)], (0, 0));
+        check(
+            &truth,
+            &[known("a", 0), known("a2", 1), known("b", 5), known("c", 10)],
+            &[Some(0), Some(2), Some(3)],
+            (1, 0),
+        );
+    }
+
+    #[test]
+    fn twins_on_loopback_are_told_apart_by_namespace() {
+        let (client, server) = ("127.0.0.1:1000", "127.0.0.1:80");
+        let truth = [end(Client, client, server, (1, 0)), end(Client, client, server, (2, 0))];
+        let record =
+            |id, netns| line(id, 0, &owned(client, netns, (100, 7)), &owned(server, netns, (100, 7)));
+        check(&truth, &[record("b", 2), record("a", 1)], &[Some(1), Some(0)], (0, 0));
+        // Better in another namespace than not at all: that is for the verdict to say.
+        check(&truth, &[record("b", 2), record("a", 3)], &[Some(1), Some(0)], (0, 0));
+    }
+
+    #[test]
+    fn ends_of_a_translated_connection_are_one_by_its_translation_and_two_records_are_one_too_many() {
+        let (service, pod, node) = ("198.18.67.10:80", "198.18.65.2:8090", "198.18.64.1:1000");
+        let truth = [end(Client, A, service, (1, 0)), end(Server, pod, node, (2, 1))];
+        let mut whole: serde_json::Value =
+            serde_json::from_str(&line("a", 0, &owned(A, 1, (100, 7)), &owned(service, 2, (100, 7))))
+                .unwrap();
+        whole["nat"] = serde_json::json!({
+            "client": { "address": "198.18.64.1", "port": 1000 },
+            "server": { "address": "198.18.65.2", "port": 8090 },
+        });
+        check(&truth, &[whole.to_string()], &[Some(0), Some(0)], (0, 0));
+        let halves = [
+            line("a", 0, &owned(A, 1, (100, 7)), &unknown(service, "remote")),
+            line("b", 0, &unknown(node, "remote"), &owned(pod, 2, (100, 7))),
+        ];
+        check(&truth, &halves, &[Some(0), Some(1)], (1, 0));
+    }
+
+    #[test]
+    fn records_between_our_addresses_that_nobody_told_of_are_counted_and_others_are_not() {
+        let stray = line("a", 0, &unknown("198.18.64.11:5", "remote"), &unknown("198.18.64.12:6", "remote"));
+        let foreign = line("b", 0, &unknown("192.0.2.1:5", "remote"), &unknown("192.0.2.2:6", "remote"));
+        check(&[], &[stray, foreign], &[], (0, 1));
+    }
+}

@@ -14,6 +14,8 @@ mod node;
 mod player;
 mod records;
 mod run;
+#[cfg(test)]
+mod samples;
 mod scene;
 mod score;
 mod show;
@@ -179,7 +181,10 @@ fn score_way(programme: &Programme<'_>, way: Way, show: &[Kind]) -> Result<Optio
     let verdicts = case.judge();
     let exhibits = Exhibits { truth, connections: &connections, matched: &matched, verdicts: &verdicts };
     shell::say(exhibits.render(show)?.trim_end())?;
-    let score = count(way, &played, (&connections, &matched), &verdicts)?;
+    let mut score = count(way, &played, (&connections, &matched), &verdicts)?;
+    let is_silent = |name: &str| !score.rows.iter().any(|row| row.group.class == name);
+    let silent = programme.classes.iter().map(|class| class.name.to_owned());
+    score.silent = silent.filter(|name| is_silent(name) && !score.skipped.contains_key(name)).collect();
     shell::say(&format!(
         "{way}: {} connections, {} wrong, {} doubled, {:.0} s",
         score.connections,
@@ -230,6 +235,7 @@ fn count(
         doubled,
         swapped: swapped.count() as u64,
         untold: matched.untold.len() as u64,
+        silent: Vec::new(),
         imbalance: ledger::imbalance(&played.watched.words)?,
         skipped: played.skipped.0.iter().map(|(name, why)| ((*name).to_owned(), why.clone())).collect(),
     })

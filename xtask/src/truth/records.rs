@@ -147,6 +147,12 @@ impl Clock {
         Ok(Self { boot_nanos })
     }
 
+    /// For a machine that booted at this wall time.
+    #[cfg(test)]
+    pub(crate) const fn booted_at(boot_nanos: i64) -> Self {
+        Self { boot_nanos }
+    }
+
     fn since_boot(self, time: Timestamp) -> i64 {
         // Nanoseconds since 1970 fit until the year 2262.
         i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX) - self.boot_nanos

@@ -91,6 +91,8 @@ pub(crate) struct Score {
     pub(crate) untold: u64,
     /// What does not add up in netsnoop's closing words, if anything.
     pub(crate) imbalance: Option<String>,
+    /// Classes that were played, and nobody told of a connection.
+    pub(crate) silent: Vec<String>,
     /// Classes that could not be played here, and why.
     pub(crate) skipped: BTreeMap<String, String>,
 }
@@ -103,12 +105,6 @@ impl Score {
             sum.join(question(&row.answers));
         }
         sum
-    }
-
-    /// Owners, users and namespaces that are not the true ones.
-    pub(crate) fn wrong(&self) -> u64 {
-        let wrong = |answers: &Answers| answers.process.wrong + answers.user.wrong + answers.namespace.wrong;
-        self.rows.iter().map(|row| wrong(&row.answers)).sum()
     }
 
     /// Records that were too many.

@@ -7,8 +7,8 @@ use anyhow::Result;
 
 use super::classes;
 use super::figures::{FIGURES, percent};
-use super::score::{Score, Tally};
-use super::told::Role;
+use super::score::{Group, Score, Tally};
+use super::told::{Role, Transport};
 use super::ways::{Standard, WAYS, Way};
 
 /// A score and the way it is of.
@@ -36,7 +36,8 @@ pub(crate) fn render_figures(columns: &[Column]) -> Result<String> {
         Ok(())
     };
     row("connections played", &|column| column.score.connections.to_string())?;
-    row("wrong owner, user or namespace", &|column| column.score.wrong().to_string())?;
+    row("wrong owner, user or namespace", &|column| bounded(column.score.wrong()))?;
+    row("wrong where nothing tells it from right¹", &|column| column.score.misled().to_string())?;
     for figure in FIGURES {
         row(figure.what, &|column| {
             let standard = column.way.standard;
@@ -52,13 +53,12 @@ pub(crate) fn render_figures(columns: &[Column]) -> Result<String> {
     for (what, role) in [("TCP client", Role::Client), ("TCP server", Role::Server)] {
         let what = format!("right process, {what} end, socket shorter than 20 ms");
         row(&what, &|column| {
-            let fits = |group: &super::score::Group| {
-                group.is_short && group.role == role && group.transport == super::told::Transport::Tcp
-            };
+            let fits =
+                |group: &Group| group.is_short && group.role == role && group.transport == Transport::Tcp;
             share(&column.score.tally(fits, |answers| &answers.process))
         })?;
     }
-    row("records too many", &|column| column.score.doubled().to_string())?;
+    row("records too many", &|column| bounded(column.score.doubled()))?;
     row("ledger", &|column| {
         let balances = column.score.imbalance.is_none();
         if balances { "balances".to_owned() } else { "**does not balance**".to_owned() }
@@ -77,7 +77,7 @@ pub(crate) fn render_classes(columns: &[Column]) -> Result<String> {
         write!(text, "| {} |", class.name)?;
         for column in columns {
             let ends = [Role::Client, Role::Server].map(|role| {
-                let fits = |group: &super::score::Group| group.class == class.name && group.role == role;
+                let fits = |group: &Group| group.class == class.name && group.role == role;
                 share(&column.score.tally(fits, |answers| &answers.process))
             });
             let mark = if class.limits(column.way.standard).next().is_some() { "¹" } else { "" };
@@ -147,9 +147,14 @@ fn heading(first: &str, columns: &[Column]) -> Result<String> {
 
 fn title(way: Way) -> String {
     match way.standard {
-        Standard::NeverWrong => format!("{way} alone"),
+        Standard::Rung | Standard::Tables => format!("{way} alone"),
         Standard::Full | Standard::WithoutEbpf => format!("`--ebpf {way}`"),
     }
+}
+
+/// A count that must be zero.
+fn bounded(count: u64) -> String {
+    if count == 0 { "0 (= 0)".to_owned() } else { format!("**{count} (= 0)**") }
 }
 
 /// A share in percent with as many digits as it takes not to hide a single miss.

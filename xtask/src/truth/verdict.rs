@@ -133,3 +133,106 @@ fn reason(seen: &records::End) -> String {
     let attribution = &seen.attribution;
     attribution.reason.clone().unwrap_or_else(|| attribution.level.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::matching;
+    use super::super::samples::{clock, end, fold, line, owned, unknown};
+    use super::super::told::Role::{Client, Server};
+    use super::*;
+
+    const A: &str = "198.18.64.11:1000";
+    const B: &str = "198.18.64.12:80";
+
+    fn judge(truth: &[End], lines: &[String]) -> Vec<Verdict> {
+        let connections = fold(lines);
+        let matched = matching::find(truth, &connections, |_| false);
+        let holders = &[(1, 0)];
+        let case = Case {
+            truth,
+            connections: &connections,
+            matched: &matched,
+            clock: clock(),
+            node_netns: 9,
+            holders,
+        };
+        case.judge()
+    }
+
+    /// The verdict on the client's end if netsnoop shows it as `seen`.
+    fn check(seen: &serde_json::Value, [process, user, namespace]: [Finding; 3]) {
+        let verdicts = judge(&[end(Client, A, B, (1, 0))], &[line("a", 0, seen, &unknown(B, "remote"))]);
+        let [verdict] = &*verdicts else { panic!("{verdicts:?}") };
+        let found = [&verdict.process, &verdict.user, &verdict.namespace];
+        assert_eq!(found, [&process, &user, &namespace], "{seen}");
+    }
+
+    fn no_answer(reason: &str) -> Finding {
+        Finding::Unattributed(reason.to_owned())
+    }
+
+    #[test]
+    fn process_user_and_namespace_are_judged_each_for_itself() {
+        use Finding::{Right, Wrong};
+        check(&owned(A, 1, (100, 7)), [Right, Right, Right]);
+        check(&owned(A, 1, (101, 7)), [Wrong, Right, Right]);
+        check(&owned(A, 1, (100, 8)), [Right, Wrong, Right]);
+        check(&owned(A, 3, (100, 7)), [Right, Right, Wrong]);
+        check(&unknown(A, "lost"), [no_answer("lost"), no_answer("lost"), no_answer("lost")]);
+    }
+
+    #[test]
+    fn a_pid_with_another_start_is_another_process() {
+        let mut seen = owned(A, 1, (100, 7));
+        seen["process"]["start_time"] = json!("1970-01-01T00:00:00.600000000Z");
+        check(&seen, [Finding::Wrong, Finding::Right, Finding::Right]);
+    }
+
+    #[test]
+    fn a_shared_set_is_no_answer_if_the_owner_is_in_it_and_wrong_if_not() {
+        let holder =
+            |pid: u32| json!({ "pid": pid, "start_time": "1970-01-01T00:00:00.500000000Z", "name": "p" });
+        let shared = |first: u32| {
+            let mut seen = owned(A, 1, (0, 7));
+            seen.as_object_mut().unwrap().remove("process");
+            seen["attribution"] = json!({
+                "level": "shared", "evidence": "proc", "shared_with": [holder(first), holder(200)],
+            });
+            seen
+        };
+        check(&shared(100), [no_answer("shared"), Finding::Right, Finding::Right]);
+        check(&shared(101), [Finding::Wrong, Finding::Right, Finding::Right]);
+    }
+
+    #[test]
+    fn who_names_an_owner_where_there_is_none_is_wrong() {
+        let mut nobody = end(Server, B, A, (2, 0));
+        nobody.opened.owner = None;
+        nobody.opened.netns = None;
+        let client = unknown(A, "remote");
+        let verdict = |server: &serde_json::Value| {
+            let verdicts = judge(&[nobody.clone()], &[line("a", 0, &client, server)]);
+            verdicts.first().map(|verdict| verdict.process.clone())
+        };
+        assert_eq!(verdict(&unknown(B, "closed_port")), Some(Finding::Right));
+        assert_eq!(verdict(&owned(B, 2, (100, 7))), Some(Finding::Wrong));
+    }
+
+    #[test]
+    fn what_is_judged_without_kernel_programs_depends_on_life_namespace_and_users() {
+        let mut brief = end(Client, A, B, (1, 0));
+        brief.closed = Some(brief.opened.at + 1_000_000);
+        let inside = end(Client, "127.0.0.1:5", "127.0.0.1:6", (2, 0));
+        let on_node = end(Client, "127.0.0.1:5", "127.0.0.1:6", (9, 0));
+        let verdicts = judge(&[brief, inside, on_node], &[]);
+        let found: Vec<[bool; 3]> = verdicts
+            .iter()
+            .map(|verdict| [verdict.is_short, verdict.crosses, verdict.has_one_user])
+            .collect();
+        // A process of root holds the first namespace.
+        assert_eq!(found, [[true, true, false], [false, false, true], [false, true, true]]);
+        assert!(verdicts.iter().all(|verdict| verdict.process == Finding::Missed));
+    }
+}

@@ -9,8 +9,14 @@ pub(crate) enum Standard {
     Full,
     /// Those without kernel programs.
     WithoutEbpf,
-    /// No wrong owner; the rest is reported.
-    NeverWrong,
+    /// Kernel programs of one rung alone: no wrong owner; the rest is reported.
+    Rung,
+    /// Tables of one kind alone: the same.
+    Tables,
+}
+
+impl Standard {
+    pub(crate) const ALL: [Self; 4] = [Self::Full, Self::WithoutEbpf, Self::Rung, Self::Tables];
 }
 
 /// A way of knowing.
@@ -23,22 +29,22 @@ pub(crate) struct Way {
     pub(crate) standard: Standard,
 }
 
-const fn rung(name: &'static str) -> Way {
-    Way { name, arguments: ["--rung", name], standard: Standard::NeverWrong }
+const fn alone(name: &'static str, standard: Standard) -> Way {
+    Way { name, arguments: ["--rung", name], standard }
 }
 
 /// All ways, in the order of the table's columns.
 pub(crate) const WAYS: [Way; 10] = [
     Way { name: "auto", arguments: ["--ebpf", "auto"], standard: Standard::Full },
     Way { name: "off", arguments: ["--ebpf", "off"], standard: Standard::WithoutEbpf },
-    rung("kprobe"),
-    rung("fentry"),
-    rung("sockops"),
-    rung("tp_btf"),
-    rung("raw_tp"),
-    rung("iterator"),
-    rung("sock_diag"),
-    rung("proc"),
+    alone("kprobe", Standard::Rung),
+    alone("fentry", Standard::Rung),
+    alone("sockops", Standard::Rung),
+    alone("tp_btf", Standard::Rung),
+    alone("raw_tp", Standard::Rung),
+    alone("iterator", Standard::Tables),
+    alone("sock_diag", Standard::Tables),
+    alone("proc", Standard::Tables),
 ];
 
 impl Display for Way {

@@ -44,14 +44,20 @@ pub(crate) enum Question {
     Namespace,
 }
 
-/// An answer that a reason of the kernel keeps from being given.
+/// Answers that a reason of the kernel keeps from being given.
 pub(crate) struct Limit {
-    pub(crate) role: Role,
-    pub(crate) question: Question,
+    role: Role,
+    questions: &'static [Question],
     /// Of which ways.
-    pub(crate) standard: Standard,
+    standards: &'static [Standard],
+    /// Whether nothing tells that an answer is wrong.
+    pub(crate) may_mislead: bool,
     /// The reason, as a sentence for the document.
     pub(crate) because: &'static str,
+}
+
+impl Question {
+    pub(crate) const ALL: [Self; 3] = [Self::Process, Self::User, Self::Namespace];
 }
 
 impl Class {
@@ -73,7 +79,7 @@ impl Class {
 
     /// Why ways of this standard cannot answer about it, as far as they cannot.
     pub(crate) fn limits(&self, standard: Standard) -> impl Iterator<Item = &'static Limit> {
-        self.limits.iter().filter(move |limit| limit.standard == standard)
+        self.limits.iter().filter(move |limit| limit.standards.contains(&standard))
     }
 
     /// Whether it begins before netsnoop.
@@ -144,7 +150,7 @@ pub(crate) fn judged() -> impl Iterator<Item = &'static Class> {
 /// Why a question about these ends cannot be answered in ways of this standard, if so.
 pub(crate) fn limit(group: &Group, question: Question, standard: Standard) -> Option<&'static Limit> {
     let class = all().find(|class| class.name == group.class)?;
-    class.limits(standard).find(|limit| limit.role == group.role && limit.question == question)
+    class.limits(standard).find(|limit| limit.role == group.role && limit.questions.contains(&question))
 }
 
 /// A class and its place in the list, from which its ports come.

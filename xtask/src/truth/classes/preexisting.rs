@@ -13,7 +13,7 @@ use crate::truth::player::tcp;
 use crate::truth::player::udp;
 use crate::truth::scene::Place::{PodA, PodB};
 use crate::truth::told::Role;
-use crate::truth::ways::Standard::{Full, NeverWrong, WithoutEbpf};
+use crate::truth::ways::Standard;
 
 pub(super) const CLASSES: &[Class] = &[
     Class::new(
@@ -31,20 +31,17 @@ pub(super) const CLASSES: &[Class] = &[
         "connections older than netsnoop that a child has inherited and both hold",
         &[serves(PodB, SERVER, tcp::echo), begins(older_shared)],
     )
-    .limited(&[unknowable(Full), unknowable(WithoutEbpf), unknowable(NeverWrong)]),
+    .limited(&[Limit {
+        role: Role::Client,
+        questions: &[Question::Process],
+        standards: &Standard::ALL,
+        may_mislead: false,
+        because: "the kernel does not keep which of a socket's holders connected it; when that happened, nobody watched",
+    }]),
 ];
 
 const fn begins(act: fn(&Stage) -> Result<()>) -> Part {
     Part { place: PodA, uid: CLIENT, when: When::FromBefore, act }
-}
-
-const fn unknowable(standard: crate::truth::ways::Standard) -> Limit {
-    Limit {
-        role: Role::Client,
-        question: Question::Process,
-        standard,
-        because: "the kernel does not keep which of a socket's holders connected it; when that happened, nobody watched",
-    }
 }
 
 /// How long they last once netsnoop watches.

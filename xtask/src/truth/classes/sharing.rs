@@ -16,11 +16,12 @@ use rustix::net::{
     SendFlags, recvmsg, sendmsg,
 };
 
-use super::{CLIENT, Class, ROOT, SERVER, plays, serves};
+use super::{CLIENT, Class, Limit, Question, ROOT, SERVER, plays, serves};
 use crate::truth::player::tcp::{self, Held, Listen};
 use crate::truth::player::{Stage, become_user, enter};
 use crate::truth::scene::Place::{PodA, PodB};
 use crate::truth::told::{self, Opened, Owner, Role, Transport};
+use crate::truth::ways::Standard;
 
 pub(super) const CLASSES: &[Class] = &[
     Class::new(
@@ -47,7 +48,15 @@ pub(super) const CLASSES: &[Class] = &[
         "scm_at_once",
         "the same, before any lookup can come",
         &[serves(PodB, SERVER, tcp::echo), plays(PodA, CLIENT, pass_on_at_once)],
-    ),
+    )
+    .limited(&[Limit {
+        role: Role::Client,
+        questions: &[Question::Process, Question::User],
+        standards: &[Standard::WithoutEbpf, Standard::Tables],
+        may_mislead: true,
+        because: "tables show who holds a socket now, and a process that is older than the connection and got it before \
+                  any lookup looks just as the one that connected it",
+    }]),
     Class::new(
         "scm_accepted",
         "an accepted connection is passed to a worker over SCM_RIGHTS at once",
@@ -186,26 +195,30 @@ fn pass_on_after(stage: &Stage, time: Duration) -> Result<()> {
     Ok(())
 }
 
+/// The worker is there before the listening socket and never holds it.
 fn serve_and_pass_on(stage: &Stage) -> Result<()> {
-    let listener = tcp::listener(stage.server(PodB), Listen::default())?;
     let (mine, theirs) = UnixStream::pair().context("making a pair of sockets")?;
+    let worker = stage.fork(|| {
+        while let Some(socket) = take(&theirs)? {
+            tcp::echo_stream(&TcpStream::from(socket))?;
+        }
+        Ok(())
+    })?;
+    let listener = tcp::listener(stage.server(PodB), Listen::default())?;
     // The server is a child, so that this process can wait for the end.
     let server = stage.fork(|| {
-        let worker = stage.fork(|| {
-            while let Some(socket) = take(&theirs)? {
-                tcp::echo_stream(&TcpStream::from(socket))?;
-            }
-            Ok(())
-        })?;
-        while let Ok(Held { stream, told }) = tcp::accept(stage, &listener) {
+        drop(theirs);
+        loop {
+            let Held { stream, told } = tcp::accept(stage, &listener)?;
             give(&mine, &stream)?;
             drop((stream, told));
         }
-        worker.kill()
     })?;
+    drop(listener);
     stage.ready()?;
     stage.wait()?;
-    server.kill()
+    server.kill()?;
+    worker.kill()
 }
 
 /// Accepts one after another and answers.
