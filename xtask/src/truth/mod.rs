@@ -7,6 +7,8 @@
 mod actor;
 mod cgroup;
 mod classes;
+mod document;
+mod evaluation;
 mod figures;
 mod ledger;
 mod matching;
@@ -26,24 +28,19 @@ mod verdict;
 mod watching;
 mod ways;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use self::matching::Matched;
-use self::records::{Clock, Connection};
-use self::run::{Outcome, Played, Programme, Scratch};
-use self::score::{Answers, Group, Row};
-use self::show::{Exhibits, Kind};
+use self::run::{Programme, Scratch};
+use self::show::Kind;
 use self::table::Column;
-use self::verdict::{Case, Verdict};
 use self::ways::{WAYS, Way};
 use crate::{prerequisites, shell, test};
 
@@ -72,6 +69,9 @@ pub(crate) struct TruthArguments {
     /// Write the scores to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the tables into docs/accuracy.md; only of a full run
+    #[arg(long, conflicts_with_all = ["way", "class", "small"])]
+    write: bool,
     /// The netsnoop to score, instead of building one
     #[arg(long, value_name = "FILE", env = "NETSNOOP_UNDER_TEST")]
     netsnoop: Option<PathBuf>,
@@ -114,8 +114,9 @@ pub(crate) fn truth(arguments: &TruthArguments) -> Result<ExitCode> {
     if !shell::is_root() {
         return become_root(&netsnoop);
     }
-    clean_up_when_interrupted()?;
+    check_programs()?;
     let scratch = Scratch::new(&arguments.temp.clone().unwrap_or_else(std::env::temp_dir), arguments.keep)?;
+    clean_up_when_interrupted(scratch.folder.clone())?;
     let classes = match &*arguments.class {
         [] => classes::judged().collect(),
         names => names.iter().map(|name| Ok(classes::find(name)?.1)).collect::<Result<_>>()?,
@@ -124,8 +125,12 @@ pub(crate) fn truth(arguments: &TruthArguments) -> Result<ExitCode> {
         Programme { netsnoop: &netsnoop, classes, small: arguments.small, folder: &scratch.folder };
     let ways = if arguments.way.is_empty() { &WAYS } else { &*arguments.way };
     let mut columns = Vec::new();
+    let mut unavailable = Vec::new();
     for way in ways {
-        columns.extend(score_way(&programme, *way, &arguments.show)?.and_then(Column::new));
+        match evaluation::score(&programme, *way, &arguments.show)? {
+            Ok(score) => columns.push(Column { way: *way, score }),
+            Err(why) => unavailable.push((*way, why)),
+        }
     }
     scratch.tell()?;
     if let Some(path) = &arguments.json {
@@ -133,112 +138,53 @@ pub(crate) fn truth(arguments: &TruthArguments) -> Result<ExitCode> {
         let text = serde_json::to_string_pretty(&scores).context("rendering the scores")?;
         fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
     }
+    if arguments.write {
+        document::write(&columns, &unavailable, &netsnoop)?;
+    }
     report(&columns, arguments.small)
 }
 
+/// What the node is made with, and the Debian package of each. Without nft the classes that need it are left out.
+const PROGRAMS: [(&str, &str); 3] =
+    [("ip", "iproute2"), ("nsenter", "util-linux"), ("setpriv", "util-linux")];
+
+fn check_programs() -> Result<()> {
+    let missing: Vec<String> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| shell::find(program).is_none())
+        .map(|(program, package)| format!("{program} (apt-get install {package})"))
+        .collect();
+    ensure!(missing.is_empty(), "the node is made with {}", missing.join(", "));
+    Ok(())
+}
+
 /// Starts this program anew as root with what it was given.
-fn become_root(netsnoop: &std::path::Path) -> Result<ExitCode> {
+fn become_root(netsnoop: &Path) -> Result<ExitCode> {
     let mut command = shell::as_root(&std::env::current_exe().context("looking for this program's file")?)?;
-    command.args(std::env::args_os().skip(1)).arg("--netsnoop").arg(netsnoop);
+    command.args(std::env::args_os().skip(1));
+    // The environment does not get through.
+    if !std::env::args().any(|word| word.starts_with("--netsnoop")) {
+        command.arg("--netsnoop").arg(netsnoop);
+    }
     let status = command.status().with_context(|| format!("starting `{}`", shell::show(&command)))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Players, netsnoop and with them the namespaces end with this process; cgroups and files do not.
-fn clean_up_when_interrupted() -> Result<()> {
+fn clean_up_when_interrupted(scratch: PathBuf) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("listening to signals")?;
     thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
-            let cleaned = cgroup::remove_own();
-            let said = match cleaned {
+            let files = fs::remove_dir_all(&scratch).context("removing the files");
+            let said = match cgroup::remove_own().and(files) {
                 Ok(()) => shell::say("interrupted"),
-                Err(error) => shell::say(&format!("interrupted, and cgroups may be left: {error:#}")),
+                Err(error) => shell::say(&format!("interrupted, and something may be left: {error:#}")),
             };
             // Whether or not it could be said, this is the end.
             process::exit(said.map_or(1, |()| 128 + signal));
         }
     });
     Ok(())
-}
-
-/// Plays and scores one way; nothing if it is not to be had here.
-fn score_way(programme: &Programme<'_>, way: Way, show: &[Kind]) -> Result<Option<Score>> {
-    let started = std::time::Instant::now();
-    let played = match run::play(programme, way).with_context(|| format!("playing {way}"))? {
-        Outcome::Played(played) => played,
-        Outcome::Unavailable(why) => {
-            shell::say(&format!("skipped: {way}: {}", why.lines().last().unwrap_or_default()))?;
-            return Ok(None);
-        }
-    };
-    let clock = Clock::read()?;
-    let connections = records::fold(&played.watched.records, clock)?;
-    let is_translated = |name: &str| classes::find(name).is_ok_and(|(_, class)| class.needs_translation);
-    let matched = matching::find(&played.truth, &connections, is_translated);
-    let (truth, node_netns) = (&*played.truth, played.node_netns);
-    let holders = &*played.holders;
-    let case = Case { truth, connections: &connections, matched: &matched, clock, node_netns, holders };
-    let verdicts = case.judge();
-    let exhibits = Exhibits { truth, connections: &connections, matched: &matched, verdicts: &verdicts };
-    shell::say(exhibits.render(show)?.trim_end())?;
-    let mut score = count(way, &played, (&connections, &matched), &verdicts)?;
-    let is_silent = |name: &str| !score.rows.iter().any(|row| row.group.class == name);
-    let silent = programme.classes.iter().map(|class| class.name.to_owned());
-    score.silent = silent.filter(|name| is_silent(name) && !score.skipped.contains_key(name)).collect();
-    shell::say(&format!(
-        "{way}: {} connections, {} wrong, {} doubled, {:.0} s",
-        score.connections,
-        score.wrong(),
-        score.doubled(),
-        started.elapsed().as_secs_f64()
-    ))?;
-    Ok(Some(score))
-}
-
-fn count(
-    way: Way,
-    played: &Played,
-    (connections, matched): (&[Connection], &Matched),
-    verdicts: &[Verdict],
-) -> Result<Score> {
-    let mut groups: BTreeMap<Group, Answers> = BTreeMap::new();
-    for (end, verdict) in played.truth.iter().zip(verdicts) {
-        let group = Group {
-            class: end.opened.class.clone(),
-            transport: end.opened.transport,
-            role: end.opened.role,
-            is_short: verdict.is_short,
-            crosses: verdict.crosses,
-            has_one_user: verdict.has_one_user,
-        };
-        let answers = groups.entry(group).or_default();
-        answers.process.add(&verdict.process);
-        answers.user.add(&verdict.user);
-        answers.namespace.add(&verdict.namespace);
-    }
-    let mut doubled: BTreeMap<String, u64> = BTreeMap::new();
-    for (index, places) in &matched.doubled {
-        let end = played.truth.get(*index).context("a doubled connection was not told of")?;
-        *doubled.entry(end.opened.class.clone()).or_default() += places.len() as u64;
-    }
-    let swapped = played.truth.iter().zip(&matched.sightings).filter(|(end, sighting)| {
-        sighting.is_some_and(|(place, role)| {
-            role != end.opened.role
-                && connections.get(place).is_some_and(|connection| connection.role != "unknown")
-        })
-    });
-    let paired = matched.partners.iter().flatten().count() / 2;
-    Ok(Score {
-        way: way.name.to_owned(),
-        rows: groups.into_iter().map(|(group, answers)| Row { group, answers }).collect(),
-        connections: (played.truth.len() - paired) as u64,
-        doubled,
-        swapped: swapped.count() as u64,
-        untold: matched.untold.len() as u64,
-        silent: Vec::new(),
-        imbalance: ledger::imbalance(&played.watched.words)?,
-        skipped: played.skipped.0.iter().map(|(name, why)| ((*name).to_owned(), why.clone())).collect(),
-    })
 }
 
 /// Says the tables and what is not good enough.
@@ -248,9 +194,10 @@ fn report(columns: &[Column], is_small: bool) -> Result<ExitCode> {
     }
     let text = [
         table::render_figures(columns)?,
+        table::render_reasons(columns)?,
         table::render_classes(columns)?,
         table::render_limits(columns)?,
-        table::render_reasons(columns)?,
+        table::render_shortfalls(columns)?,
     ];
     shell::say(&text.join("\n"))?;
     let mut is_good = true;

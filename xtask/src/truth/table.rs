@@ -1,6 +1,6 @@
 //! Scores as tables in Markdown that a terminal can show as they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use anyhow::Result;
@@ -9,19 +9,12 @@ use super::classes;
 use super::figures::{FIGURES, percent};
 use super::score::{Group, Score, Tally};
 use super::told::{Role, Transport};
-use super::ways::{Standard, WAYS, Way};
+use super::ways::{Standard, Way};
 
 /// A score and the way it is of.
 pub(crate) struct Column {
     pub(crate) way: Way,
     pub(crate) score: Score,
-}
-
-impl Column {
-    pub(crate) fn new(score: Score) -> Option<Self> {
-        let way = WAYS.into_iter().find(|way| way.name == score.way)?;
-        Some(Self { way, score })
-    }
 }
 
 /// The figures by way. What a way is judged by has the bound behind it.
@@ -66,6 +59,25 @@ pub(crate) fn render_figures(columns: &[Column]) -> Result<String> {
     Ok(text)
 }
 
+/// Why ends have no process, by way.
+pub(crate) fn render_reasons(columns: &[Column]) -> Result<String> {
+    let tallies: Vec<Tally> =
+        columns.iter().map(|column| column.score.tally(|_| true, |answers| &answers.process)).collect();
+    let reasons: BTreeSet<&String> = tallies.iter().flat_map(|tally| tally.unattributed.keys()).collect();
+    let mut text = heading("ends without a process", columns)?;
+    let mut row = |what: &str, count: &dyn Fn(&Tally) -> u64| -> Result<()> {
+        let cells: Vec<String> = tallies.iter().map(|tally| count(tally).to_string()).collect();
+        writeln!(text, "| {what} | {} |", cells.join(" | "))?;
+        Ok(())
+    };
+    row("all ends", &Tally::asked)?;
+    for reason in reasons {
+        row(reason, &|tally| tally.unattributed.get(reason).copied().unwrap_or_default())?;
+    }
+    row("no record", &|tally| tally.missed)?;
+    Ok(text)
+}
+
 /// For each class and way: the share of right processes, client end / server end; ¹ where the reason is the kernel's.
 pub(crate) fn render_classes(columns: &[Column]) -> Result<String> {
     let mut text = heading("class", columns)?;
@@ -105,8 +117,8 @@ pub(crate) fn render_limits(columns: &[Column]) -> Result<String> {
     Ok(text)
 }
 
-/// Why ends were not attributed, by way and class.
-pub(crate) fn render_reasons(columns: &[Column]) -> Result<String> {
+/// What was not right, by way and class.
+pub(crate) fn render_shortfalls(columns: &[Column]) -> Result<String> {
     let mut text = String::new();
     for column in columns {
         let mut classes: BTreeMap<&str, Tally> = BTreeMap::new();

@@ -69,7 +69,9 @@ impl Watching {
             }
             if let Some(status) = watching.child.try_wait().context("waiting for netsnoop")? {
                 ensure!(status.code() == Some(UNAVAILABLE), "netsnoop ended with {status}: {said}");
-                return Ok(Started::Unavailable(read(&watching.words)?.trim().to_owned()));
+                let said = read(&watching.words)?;
+                let why = said.lines().last().unwrap_or_default();
+                return Ok(Started::Unavailable(why.trim_start_matches("netsnoop: ").to_owned()));
             }
             ensure!(Instant::now() < deadline, "netsnoop does not begin to watch: {said}");
             thread::sleep(LOOK_EVERY);
