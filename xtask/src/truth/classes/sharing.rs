@@ -33,7 +33,14 @@ pub(super) const CLASSES: &[Class] = &[
         "fork_at_once",
         "the same, before any lookup can come",
         &[serves(PodB, SERVER, tcp::echo), plays(PodA, CLIENT, inherit_at_once)],
-    ),
+    )
+    .limited(&[Limit {
+        role: Role::Client,
+        questions: &[Question::Process, Question::User],
+        standards: &[Standard::WithoutEbpf, Standard::Tables],
+        may_mislead: false,
+        because: "tables show who holds a socket now, and the only holder left is younger than the connection",
+    }]),
     Class::new(
         "exec_inherit",
         "another program goes on with the connection, after exec in the same process",
@@ -61,7 +68,8 @@ pub(super) const CLASSES: &[Class] = &[
         "scm_accepted",
         "an accepted connection is passed to a worker over SCM_RIGHTS at once",
         &[serves(PodB, SERVER, serve_and_pass_on), plays(PodA, CLIENT, ask)],
-    ),
+    )
+    .limited(&[HANDED_ON]),
     Class::new(
         "reuseport",
         "three workers listen at one port with SO_REUSEPORT",
@@ -76,7 +84,8 @@ pub(super) const CLASSES: &[Class] = &[
         "fork_server",
         "a server that forks for each connection it has accepted",
         &[serves(PodB, SERVER, serve_by_fork), plays(PodA, CLIENT, ask)],
-    ),
+    )
+    .limited(&[HANDED_ON]),
     Class::new(
         "worker",
         "a worker accepts from a socket of its parent, which never does",
@@ -88,6 +97,16 @@ pub(super) const CLASSES: &[Class] = &[
         &[plays(PodA, ROOT, ask_nobody)],
     ),
 ];
+
+/// An accepted connection that another process holds before a lookup can come.
+const HANDED_ON: Limit = Limit {
+    role: Role::Server,
+    questions: &[Question::Process],
+    standards: &[Standard::WithoutEbpf, Standard::Tables],
+    may_mislead: false,
+    because: "tables show who holds a socket now; who accepted it is one of those that hold the listening socket, and they \
+              do not show which",
+};
 
 /// Long enough for a lookup, which then finds who holds the socket.
 const LASTING: Duration = Duration::from_millis(100);

@@ -7,11 +7,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::net::sockopt::set_socket_broadcast;
 
-use super::{CLIENT, Class, ROOT, SERVER, plays, serves};
+use super::{CLIENT, Class, Limit, Question, ROOT, SERVER, plays, serves};
 use crate::truth::player::udp;
 use crate::truth::player::{Stage, become_user};
 use crate::truth::scene::Family;
 use crate::truth::scene::Place::{PodA, PodB, PodC};
+use crate::truth::told::Role;
+use crate::truth::ways::Standard;
 
 pub(super) const CLASSES: &[Class] = &[
     Class::new(
@@ -48,7 +50,8 @@ pub(super) const CLASSES: &[Class] = &[
         "udp_port_reuse",
         "one local port, used by one process after another",
         &[serves(PodB, SERVER, udp::echo), plays(PodA, ROOT, reuse_port)],
-    ),
+    )
+    .limited(&[one_flow(Role::Client), one_flow(Role::Server)]),
     Class::new(
         "udp_reuseport",
         "three workers at one port with SO_REUSEPORT",
@@ -80,6 +83,17 @@ pub(super) const CLASSES: &[Class] = &[
         &[serves(PodB, SERVER, hear_silently), plays(PodA, CLIENT, broadcast)],
     ),
 ];
+
+/// Datagrams of one socket and of the next at the same address.
+const fn one_flow(role: Role) -> Limit {
+    Limit {
+        role,
+        questions: &Question::ALL,
+        standards: &[Standard::WithoutEbpf, Standard::Rung, Standard::Tables],
+        may_mislead: false,
+        because: "datagrams do not show where one socket's end and the next one's at the same address begin",
+    }
+}
 
 fn exchange_by_sendto(stage: &Stage) -> Result<()> {
     let server = stage.server(PodB);

@@ -1,37 +1,55 @@
 //! UDP as players do it: a flow is a socket and a peer, told of once by each side.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::net::sockopt::set_socket_reuseport;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
 use super::Stage;
 use crate::truth::told::{Role, Told, Transport};
 
+/// An answer that did not come by then is asked for again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+const ASK_TIMES: u32 = 20;
+
 /// A flow that was told of.
 pub(crate) struct Flow {
     pub(crate) socket: UdpSocket,
     pub(crate) told: Told,
+    server: SocketAddr,
 }
 
 impl Flow {
-    /// Sends on a connected socket and hears the answer.
+    /// Sends once more and hears the answer.
     pub(crate) fn exchange(&self) -> Result<()> {
-        let mut answer = [0; 64];
-        self.socket.send(b"hello").context("sending")?;
-        self.socket.recv(&mut answer).context("hearing the answer")?;
-        Ok(())
+        self.send().context("sending")?;
+        self.hear()
     }
 
-    /// Hears an answer from anybody.
+    /// Hears an answer; a datagram may be lost on the way, so it asks again.
     pub(crate) fn hear(&self) -> Result<()> {
-        let mut answer = [0; 64];
-        self.socket.recv_from(&mut answer).context("hearing the answer")?;
-        Ok(())
+        self.socket.set_read_timeout(Some(ASK_AGAIN_AFTER)).context("setting a timeout")?;
+        for _ in 0..ASK_TIMES {
+            match self.socket.recv_from(&mut [0; 64]) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.send().context("asking again")?,
+                Err(error) => return Err(error).context("hearing the answer"),
+            };
+        }
+        bail!("{} does not answer", self.server)
+    }
+
+    fn send(&self) -> std::io::Result<usize> {
+        match self.socket.peer_addr() {
+            Ok(_) => self.socket.send(b"hello"),
+            Err(_) => self.socket.send_to(b"hello", self.server),
+        }
     }
 
     /// Tells of the end and closes.
@@ -62,7 +80,7 @@ pub(crate) fn send_to(stage: &Stage, socket: UdpSocket, server: SocketAddr) -> R
     socket.send_to(b"hello", server).with_context(|| format!("sending to {server}"))?;
     let local = socket.local_addr().context("asking for the own address")?;
     let told = stage.tell(end, local, server)?;
-    Ok(Flow { socket, told })
+    Ok(Flow { socket, told, server })
 }
 
 /// Connects to `server`, sends the first datagram, and tells of it.
@@ -72,7 +90,7 @@ pub(crate) fn connect_to(stage: &Stage, socket: UdpSocket, server: SocketAddr) -
     socket.send(b"hello").context("sending")?;
     let local = socket.local_addr().context("asking for the own address")?;
     let told = stage.tell(end, local, server)?;
-    Ok(Flow { socket, told })
+    Ok(Flow { socket, told, server })
 }
 
 /// Hears datagrams at `socket`, tells of each new peer, and answers if `answers`.
