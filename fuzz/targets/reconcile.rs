@@ -17,13 +17,14 @@ use netsnoop_core::five_tuple::{Endpoint, FiveTuple, Transport};
 use netsnoop_core::namespace::{Interface, InterfaceKind, NamespaceFacts, NamespaceKey, Topology};
 use netsnoop_core::observation::{
     Act, KernelEvent, KernelSocket, Observation, PacketSighting, Rescan, SnapshotScope, SocketClose,
-    SocketSnapshot,
+    SocketSnapshot, Tracker, TranslationReport,
 };
 use netsnoop_core::packet::{Direction, PacketContent, PacketHeader, TcpFlags};
 use netsnoop_core::process::{Comm, Process, ProcessFacts, ProcessId};
 use netsnoop_core::reconcile::{Hooks, Reconciler, Settings};
 use netsnoop_core::socket::{SocketRow, TcpState};
 use netsnoop_core::time::Timestamp;
+use netsnoop_core::translation::{Translation, TranslationChange};
 
 const CONNECTIONS_MAX: usize = 8;
 const ADDRESSES: [[u8; 4]; 6] =
@@ -45,6 +46,15 @@ enum Step {
     Answer { found: Vec<u8>, holders: u8 },
     Facts { pid: u8 },
     Topology { namespaces: u8 },
+    Translations { tracker: u8, whole: bool, age: u8, changes: Vec<Change> },
+}
+
+#[derive(Arbitrary, Debug)]
+struct Change {
+    original: Tuple,
+    reply: Tuple,
+    id: u8,
+    ends: bool,
 }
 
 #[derive(Arbitrary, Debug, Clone, Copy)]
@@ -130,6 +140,7 @@ fn topology(bits: u8) -> Topology {
         key: namespace(choice + bits / 16 * 4),
         addresses: vec![address(0), address(choice + 1)],
         name: None,
+        id: (choice % 2 == 0).then_some(choice.into()),
     };
     let interface = |index: u8, kind| Interface { index: index.into(), name: "if".into(), kind };
     Topology {
@@ -203,6 +214,23 @@ impl Socket {
     }
 }
 
+impl Change {
+    fn build(self) -> TranslationChange {
+        let original = self.original.build();
+        let reply = FiveTuple { transport: original.transport, ..self.reply.build() };
+        let translation = Translation { original, reply, id: u32::from(self.id % 4) };
+        if self.ends { TranslationChange::Ended(translation) } else { TranslationChange::Began(translation) }
+    }
+}
+
+fn tracker(choice: u8) -> Tracker {
+    match choice % 4 {
+        0 | 1 => Tracker::Own,
+        2 => Tracker::Numbered(i32::from(choice / 4 % 4)),
+        _ => Tracker::Known(namespace(choice / 4)),
+    }
+}
+
 fn row(tuple: FiveTuple, state: u8, bits: u8, holders_complete: bool) -> SocketRow {
     SocketRow {
         tuple,
@@ -262,6 +290,14 @@ impl World {
             },
             Step::Facts { pid } => Observation::Process(process(pid).id, ProcessFacts::default()),
             Step::Topology { namespaces } => Observation::Topology(topology(namespaces)),
+            Step::Translations { tracker: choice, whole, age, changes } => {
+                Observation::Translations(TranslationReport {
+                    tracker: tracker(choice),
+                    at: now - Duration::from_millis(u64::from(age)),
+                    whole,
+                    changes: changes.into_iter().take(8).map(Change::build).collect(),
+                })
+            }
         };
         self.reconciler.handle(now, observation);
         self.collect();
@@ -336,6 +372,7 @@ fuzz_target!(|run: Run| {
         connections_max: CONNECTIONS_MAX,
         processes_max: 4,
         questions_max: 8,
+        translations_max: 4,
         ..Settings::default()
     };
     let mut world = World {

@@ -129,6 +129,15 @@ pub struct EndRecord {
     pub facts: Option<Arc<ProcessFacts>>,
 }
 
+/// The addresses that the ends were given on the way (NAT).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Nat {
+    /// Where the server saw the client.
+    pub client: Option<Endpoint>,
+    /// Where the connection of the client really went.
+    pub server: Option<Endpoint>,
+}
+
 /// Payload bytes of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Io {
@@ -167,6 +176,8 @@ pub struct ConnectionRecord {
     pub client: EndRecord,
     /// The end that was asked.
     pub server: EndRecord,
+    /// What the other end saw of each, where translation (NAT) made it something else.
+    pub nat: Nat,
     /// The service it belongs to.
     pub service: Option<Arc<str>>,
     /// Payload bytes, where the kernel counted them.

@@ -37,6 +37,10 @@ pub struct Ledger {
     pub processes_evicted: u64,
     /// Listening sockets that found no room in their table.
     pub listeners_dropped: u64,
+    /// Translations (NAT) thrown out of a full table.
+    pub translations_evicted: u64,
+    /// Connections whose translation was told of so late that both its names had been told as connections.
+    pub connections_told_twice: u64,
     /// Questions not asked because too many were waiting.
     pub rescans_dropped: u64,
 }

@@ -5,8 +5,8 @@
 //! to the [`reconcile::Reconciler`] and takes [`connection::ConnectionRecord`]s out of it.
 //!
 //! Layers, each knowing only those to its left:
-//! vocabulary (`time` `five_tuple` `namespace` `socket` `process` `attribution`) <- decoders (`packet`
-//! `proc_text` `kernel_record`) <- `observation` <- `reconcile` -> `connection` <- `comparison`.
+//! vocabulary (`time` `five_tuple` `namespace` `socket` `process` `attribution` `translation`) <- decoders
+//! (`packet` `proc_text` `kernel_record` `conntrack`) <- `observation` <- `reconcile` -> `connection` <- `comparison`.
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
@@ -28,6 +28,7 @@ extern crate std;
 pub mod attribution;
 pub mod comparison;
 pub mod connection;
+pub mod conntrack;
 pub mod diag_message;
 pub mod five_tuple;
 pub mod inventory;
@@ -44,3 +45,4 @@ pub mod service;
 pub mod socket;
 pub mod socket_match;
 pub mod time;
+pub mod translation;

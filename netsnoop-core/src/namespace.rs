@@ -25,6 +25,8 @@ pub struct NamespaceFacts {
     pub addresses: Vec<IpAddr>,
     /// The name below `/run/netns`, where it has one.
     pub name: Option<Arc<str>>,
+    /// The id that the capture's namespace has given it, where it has (man 8 ip-netns, `list-id`).
+    pub id: Option<i32>,
 }
 
 /// An interface of the namespace that netsnoop captures in.

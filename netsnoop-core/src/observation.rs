@@ -12,6 +12,7 @@ use crate::packet::{Direction, PacketHeader};
 use crate::process::{Process, ProcessFacts, ProcessId};
 use crate::socket::{SocketRow, TcpState};
 use crate::time::Timestamp;
+use crate::translation::TranslationChange;
 
 /// Something a source saw.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,6 +29,8 @@ pub enum Observation {
     Topology(Topology),
     /// Every packet up to this moment has been told of, by all captures.
     PacketsUntil(Timestamp),
+    /// What connection tracking translates (NAT).
+    Translations(TranslationReport),
 }
 
 /// A decoded packet and where it was seen.
@@ -146,6 +149,30 @@ pub enum SnapshotScope {
         /// Asked for and not found.
         missing: Vec<(FiveTuple, Reason)>,
     },
+}
+
+/// What the connection tracking of one namespace told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TranslationReport {
+    /// Whose it is.
+    pub tracker: Tracker,
+    /// When it was read. What it tells happened before.
+    pub at: Timestamp,
+    /// Whether it is all that is translated there, so that what is missing has ended.
+    pub whole: bool,
+    /// What began and ended, in this order.
+    pub changes: Vec<TranslationChange>,
+}
+
+/// The namespace that tracks connections, as the source can name it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tracker {
+    /// The capture's own.
+    Own,
+    /// That to which the capture's own has given this id (`NamespaceFacts::id`).
+    Numbered(i32),
+    /// The one so named.
+    Known(NamespaceKey),
 }
 
 /// A question for the sources that can be asked.

@@ -40,6 +40,9 @@ fn render(out: &mut dyn Write, config: &SourceConfig, opened: &Opened) -> io::Re
     for reason in startup::why_not(missing) {
         writeln!(out, "  without {reason}")?;
     }
+    if let Err(reason) = &opened.conntrack {
+        writeln!(out, "  without conntrack: {reason}")?;
+    }
     let sockets: usize = opened.ways.iter().map(OpenedWay::sockets).max().unwrap_or(0);
     writeln!(
         out,

@@ -56,6 +56,12 @@ pub struct Counters {
     pub lookups_cut_short: Counter,
     /// Lines of `/proc` text that could not be decoded.
     pub proc_lines_rejected: Counter,
+    /// Events of connection tracking read, those that the kernel kept back left out.
+    pub conntrack_events: Counter,
+    /// Messages of connection tracking that could not be decoded.
+    pub conntrack_rejected: Counter,
+    /// Times that the kernel had no room for such events, so that all was listed anew.
+    pub conntrack_overflows: Counter,
     /// Records that a sink wrote.
     pub rows_written: Counter,
     /// Records a sink lost because its channel was full.

@@ -84,11 +84,13 @@ impl Intake {
         }
     }
 
-    /// Hands `input` over even if that takes waiting; nothing is done if nobody listens any more.
-    pub fn insist(&self, input: Input) {
-        if self.sender.send(input).is_err() {
+    /// Hands `input` over even if that takes waiting. `false` once nobody listens any more.
+    pub fn insist(&self, input: Input) -> bool {
+        let is_heard = self.sender.send(input).is_ok();
+        if !is_heard {
             log::debug!("the reconciler has ended before its sources");
         }
+        is_heard
     }
 
     fn count_lost(&self, lost: &Input) {

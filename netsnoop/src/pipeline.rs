@@ -3,13 +3,15 @@
 //! ```text
 //! capture threads --+                              +-> records (bounded) -> sink thread -> stdout
 //! ring task --------+-> intake (bounded) -> reconciler thread
-//! lookup thread ----+        ^                     +-> rescans (bounded) -+
+//! conntrack thread -+        ^                     +-> rescans (bounded) -+
+//! lookup thread ----+                                                     |
 //!        ^-----------------------------------------------------------------+
 //! ```
 //! What ends, in this order: sources, reconciler (drained), lookups, sink (flushed).
 
 use std::future;
 use std::iter;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -35,6 +37,7 @@ use crate::privileges::{Job, renounce};
 use crate::reconciling::{self, Outlets, Track};
 use crate::sinks::{self, Books, Flow, Output, ledger_text};
 use crate::sources::capture::{Capture, CaptureError, Progress};
+use crate::sources::conntrack::{self, Conntrack, Unavailable};
 use crate::sources::ebpf::Ebpf;
 use crate::sources::ebpf::ring_buffer;
 use crate::sources::lookup;
@@ -117,10 +120,11 @@ fn run(
     announcement::write(config, &opened)?;
     renounce(Job::Starter)?;
     let (reconcilers, rungs) = (opened.reconcilers(config)?, opened.rungs());
-    let Opened { captures, ebpf, ways, .. } = opened;
+    let Opened { captures, ebpf, ways, conntrack, .. } = opened;
     memory::give_back();
     let ways = ways.into_iter().zip(reconcilers).collect();
     let running = start(captures, ways, (output, counters), (span, rungs))?;
+    start_conntrack(conntrack, config.proc_root.clone(), running.intake.clone())?;
     // Every thread has started: what is left to this one is the ring.
     renounce(Job::KernelEvents)?;
     runtime.block_on(supervise(running, ebpf, signals))
@@ -207,6 +211,28 @@ fn start_capture(
             log::warn!("{unheard}");
         }
     })
+}
+
+/// Starts the thread that hears what is translated, if the kernel lets it or may come to.
+fn start_conntrack(
+    opened: Result<Conntrack, Unavailable>,
+    proc_root: PathBuf,
+    intake: Intake,
+) -> anyhow::Result<()> {
+    if matches!(opened, Err(Unavailable::Refused(_))) {
+        return Ok(());
+    }
+    // Not joined: it waits for events, and there is nothing in it to be handed over at the end.
+    spawn("conntrack", Job::Conntrack, move || {
+        let ended = match opened {
+            Ok(conntrack) => conntrack.run(&intake),
+            Err(_) => conntrack::run_once_loaded(&proc_root, &intake),
+        };
+        if let Err(error) = ended {
+            log::warn!("new translations (NAT) are no longer known: {error:#}");
+        }
+    })?;
+    Ok(())
 }
 
 /// Starts the thread that answers a way's questions; returns where they are put.

@@ -18,6 +18,8 @@ pub enum Job {
     Starter,
     /// Answers lookups: `/proc` of other users, other network namespaces, the socket iterator.
     Lookup,
+    /// Reads the events of connection tracking, and all of it again after a loss.
+    Conntrack,
     /// Reads the kernel half's ring.
     KernelEvents,
     /// Anything that only works on what is open already: packets, the reconciler, sinks.
@@ -28,7 +30,9 @@ impl Job {
     /// The capabilities the job keeps, of those the process had.
     pub const fn needs(self) -> CapabilitySet {
         match self {
-            Self::Starter => Self::Lookup.needs().union(Self::KernelEvents.needs()),
+            Self::Starter => {
+                Self::Lookup.needs().union(Self::KernelEvents.needs()).union(Self::Conntrack.needs())
+            }
             Self::Lookup => CapabilitySet::SYS_PTRACE
                 .union(CapabilitySet::DAC_READ_SEARCH)
                 .union(CapabilitySet::SYS_ADMIN)
@@ -36,6 +40,9 @@ impl Job {
                 .union(CapabilitySet::NET_ADMIN)
                 .union(CapabilitySet::BPF)
                 .union(CapabilitySet::PERFMON),
+            // Every question is refused without it, and so is the subscription, which may come as late as the
+            // module; NET_BROADCAST is for the events of other namespaces (man 7 netlink).
+            Self::Conntrack => CapabilitySet::NET_ADMIN.union(CapabilitySet::NET_BROADCAST),
             // Before Linux 5.19 every bpf(2) call is refused without it, that for the count of lost events
             // too (https://github.com/torvalds/linux/commit/c8644cd0efe7).
             Self::KernelEvents => CapabilitySet::BPF,
@@ -90,6 +97,7 @@ mod tests {
     #[test]
     fn a_thread_keeps_what_its_job_needs_and_never_gains() {
         check(&[Job::Lookup]);
+        check(&[Job::Starter, Job::Conntrack]);
         check(&[Job::Starter, Job::KernelEvents]);
         check(&[Job::Starter, Job::Opened]);
         check(&[Job::Opened, Job::Lookup]);

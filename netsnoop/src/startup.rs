@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use netsnoop_core::attribution::{Rung, RungSet, Way};
 use netsnoop_core::namespace::Topology;
-use netsnoop_core::observation::{Observation, SocketSnapshot};
+use netsnoop_core::observation::{Observation, SocketSnapshot, TranslationReport};
 use netsnoop_core::reconcile::{Hooks, Reconciler, Settings};
 
 use crate::clock;
@@ -16,6 +16,7 @@ use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::hash_seed::hash_seed;
 use crate::sources::capture::{self, Capture, CaptureError, CaptureSettings};
+use crate::sources::conntrack::{self, Conntrack, Unavailable};
 use crate::sources::ebpf::iterator::SocketIterator;
 use crate::sources::ebpf::programs::Topic;
 use crate::sources::ebpf::report::{Outcome, RungReport};
@@ -39,6 +40,10 @@ pub struct Opened {
     pub ways: Vec<OpenedWay>,
     /// Whether `/proc` shows the pids that the kernel uses.
     pub initial_pids: bool,
+    /// The events of connection tracking; the kernel keeps them from now on.
+    pub conntrack: Result<Conntrack, Unavailable>,
+    /// What was translated already.
+    pub translations: Vec<TranslationReport>,
 }
 
 /// What one way has to work with, besides packets and the kernel's events.
@@ -74,6 +79,8 @@ pub fn open(config: &SourceConfig, counters: &Arc<Counters>) -> Result<Opened, F
     insist(config, &ebpf)?;
     let topology = topology::read(&config.proc_root, counters)
         .with_context(|| format!("reading the namespaces below {}", config.proc_root.display()))?;
+    // Listed before the sockets, so that what is in their tables under two names is known to be one.
+    let (conntrack, translations) = open_conntrack(&config.proc_root, counters);
     let mut ways = vec![open_way(config, (Way::Main, config.rungs), ebpf.take_iterator(), counters)?];
     if let Some(rungs) = config.compared_with {
         ways.push(open_way(config, (Way::Tables, rungs), None, counters)?);
@@ -85,7 +92,29 @@ pub fn open(config: &SourceConfig, counters: &Arc<Counters>) -> Result<Opened, F
         ways,
         // Where even that is closed to us, nothing of a kernel event's process could be read either.
         initial_pids: shows_initial_pids(&config.proc_root).unwrap_or(false),
+        conntrack,
+        translations,
     })
+}
+
+/// Subscribes first and lists then, so that nothing falls between. What cannot be had is no reason to end.
+fn open_conntrack(
+    proc_root: &Path,
+    counters: &Counters,
+) -> (Result<Conntrack, Unavailable>, Vec<TranslationReport>) {
+    let opened = Conntrack::open(proc_root);
+    let mut reports = Vec::new();
+    if opened.is_ok() {
+        match conntrack::list_here(counters) {
+            Ok(report) => reports.push(report),
+            Err(error) => log::warn!("connections translated before now are not known: {error:#}"),
+        }
+        match conntrack::list_elsewhere(proc_root, counters) {
+            Ok(found) => reports.extend(found),
+            Err(error) => log::warn!("connections translated in other namespaces are not known: {error:#}"),
+        }
+    }
+    (opened, reports)
 }
 
 fn open_way(
@@ -203,8 +232,8 @@ impl Opened {
 
     /// A reconciler for each way, in their order, each knowing what is there already.
     pub fn reconcilers(&mut self, config: &SourceConfig) -> anyhow::Result<Vec<Reconciler>> {
-        let Self { ebpf, topology, ways, initial_pids, .. } = self;
-        let facts = Facts { report: ebpf.report(), topology, initial_pids: *initial_pids };
+        let Self { ebpf, topology, translations, ways, initial_pids, .. } = self;
+        let facts = Facts { report: ebpf.report(), topology, translations, initial_pids: *initial_pids };
         ways.iter_mut().map(|opened| reconciler(config, &facts, opened)).collect()
     }
 }
@@ -213,6 +242,7 @@ impl Opened {
 struct Facts<'a> {
     report: &'a [RungReport],
     topology: &'a Topology,
+    translations: &'a [TranslationReport],
     initial_pids: bool,
 }
 
@@ -233,6 +263,9 @@ fn reconciler(
     });
     let now = clock::now();
     reconciler.handle(now, Observation::Topology(facts.topology.clone()));
+    for report in facts.translations {
+        reconciler.handle(now, Observation::Translations(report.clone()));
+    }
     for snapshot in opened.snapshots.drain(..) {
         reconciler.handle(now, Observation::Sockets(snapshot));
     }

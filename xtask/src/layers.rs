@@ -25,7 +25,7 @@ const CORE_DEPENDENCIES: [&str; 4] = ["netsnoop-common", "ahash", "hashbrown", "
 
 /// Core's modules by layer, and the layers each may name besides itself. Decoders are layers of their
 /// own, so that none knows another.
-const CORE_LAYERS: [(&str, &[&str], &[&str]); 12] = [
+const CORE_LAYERS: [(&str, &[&str], &[&str]); 13] = [
     (
         "vocabulary",
         &[
@@ -38,12 +38,14 @@ const CORE_LAYERS: [(&str, &[&str], &[&str]); 12] = [
             "service",
             "ledger",
             "inventory",
+            "translation",
         ],
         &[],
     ),
     ("socket choice", &["socket_match"], &["vocabulary"]),
     ("packet decoder", &["packet"], &["vocabulary"]),
     ("proc decoder", &["proc_text"], &["vocabulary"]),
+    ("conntrack decoder", &["conntrack"], &["vocabulary"]),
     ("observation", &["observation"], &["vocabulary", "packet decoder"]),
     ("kernel record decoder", &["kernel_record"], &["vocabulary", "observation"]),
     ("listing record decoder", &["listing_record"], &["vocabulary"]),

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::*;
 use crate::attribution::{Attribution, Evidence, Owner, Reason, RungSet};
-use crate::connection::{ConnectionState, EndRecord, Role};
+use crate::connection::{ConnectionState, EndRecord, Nat, Role};
 use crate::namespace::NamespaceKey;
 use crate::process::{Comm, Process, ProcessId};
 
@@ -55,6 +55,7 @@ fn record(client: Attribution) -> ConnectionRecord {
         interface: Some("eth0".into()),
         client: end(40000, Some(1), client),
         server: end(80, None, Attribution::unattributed(Reason::Remote)),
+        nat: Nat::default(),
         service: None,
         io: None,
     }

@@ -5,6 +5,7 @@ use core::num::NonZeroU64;
 use alloc::sync::Arc;
 
 use super::namespace_table::{NamespaceId, Place};
+use super::path::Path;
 use super::resumed::Resumed;
 use crate::attribution::{Attribution, Owner, Reason, Refinement, Rung, RungSet};
 use crate::connection::{ConnectionState, Io, Role};
@@ -42,7 +43,7 @@ pub(super) enum Search {
     Done,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct End {
     pub(super) endpoint: Endpoint,
     pub(super) place: Place,
@@ -66,7 +67,7 @@ pub(super) struct End {
 }
 
 impl End {
-    fn new(endpoint: Endpoint) -> Self {
+    pub(super) fn new(endpoint: Endpoint) -> Self {
         Self {
             endpoint,
             place: Place::Unknown,
@@ -150,6 +151,8 @@ pub(super) struct Flow {
     pub(super) resumed: Option<Resumed>,
     /// How often they were.
     pub(super) doubts: u8,
+    /// Where it is renamed on its way, if it is. The ends' endpoints are then those of before all of it.
+    pub(super) path: Option<Path>,
 }
 
 impl Flow {
@@ -177,6 +180,7 @@ impl Flow {
             lookup_at: at,
             resumed: None,
             doubts: 0,
+            path: None,
         }
     }
 
@@ -202,12 +206,25 @@ impl Flow {
     }
 
     /// The flow as the socket at `side` sees it.
-    pub(super) const fn tuple(&self, side: Side) -> FiveTuple {
-        FiveTuple {
-            transport: self.transport,
-            local: self.end(side).endpoint,
-            remote: self.end(side.other()).endpoint,
+    pub(super) fn tuple(&self, side: Side) -> FiveTuple {
+        match &self.path {
+            Some(path) if path.asker != side => path.seen_by_answerer(),
+            _ => FiveTuple {
+                transport: self.transport,
+                local: self.end(side).endpoint,
+                remote: self.end(side.other()).endpoint,
+            },
         }
+    }
+
+    /// All names that packets and sockets know it by, with `side` as the local end.
+    pub(super) fn names(&self, side: Side) -> impl Iterator<Item = FiveTuple> + use<'_> {
+        let plain = self.path.is_none().then(|| self.tuple(side));
+        let steps = self.path.iter().flat_map(move |path| {
+            let names = path.steps().flat_map(|step| step.names()).flatten();
+            names.map(move |name| if path.asker == side { name } else { name.mirrored() })
+        });
+        plain.into_iter().chain(steps)
     }
 
     /// Takes `client` for the client if `role` is better evidence than what is known.

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use hashbrown::HashTable;
 
 use super::flow::{Flow, Side};
-use crate::five_tuple::{Endpoint, FiveTuple, Transport};
+use crate::five_tuple::{FiveTuple, Transport};
 use crate::time::Timestamp;
 
 /// Names a held connection. Never reused; newer ones compare greater.
@@ -140,13 +140,13 @@ impl FlowTable {
         Some(*held.flow)
     }
 
-    /// Gives a wildcard end the address that its packets show.
-    pub(super) fn concretise(&mut self, id: FlowId, side: Side, endpoint: Endpoint) {
+    /// Changes what a connection is called, as `change` does.
+    pub(super) fn rename(&mut self, id: FlowId, change: impl FnOnce(&mut Flow)) {
         let Some(flow) = self.get(id) else { return };
         let before = self.keys(flow);
         self.unpost(id, before);
         let Some(flow) = self.get_mut(id) else { return };
-        flow.end_mut(side).endpoint = endpoint;
+        change(flow);
         let Some(flow) = self.get(id) else { return };
         let after = self.keys(flow);
         self.post(id, after);
@@ -163,12 +163,7 @@ impl FlowTable {
             .flat_map(|hash| self.index.iter_hash(hash))
             .filter_map(|posting| Some((posting.id, self.get(posting.id)?)))
             .flat_map(|(id, flow)| [(id, Side::A, flow), (id, Side::B, flow)])
-            .filter(move |(_, side, flow)| {
-                let seen = flow.tuple(*side);
-                seen.transport == tuple.transport
-                    && agrees(seen.local, tuple.local)
-                    && agrees(seen.remote, tuple.remote)
-            })
+            .filter(move |(_, side, flow)| flow.names(*side).any(|name| agrees(name, tuple)))
     }
 
     /// Has the connection looked at again at `deadline`, or earlier if it would be anyway: most deadlines
@@ -201,13 +196,13 @@ impl FlowTable {
         Some(due.1)
     }
 
-    fn post(&mut self, id: FlowId, keys: impl Iterator<Item = u64>) {
+    fn post(&mut self, id: FlowId, keys: Vec<u64>) {
         for hash in keys {
             self.index.insert_unique(hash, Posting { hash, id }, |posting| posting.hash);
         }
     }
 
-    fn unpost(&mut self, id: FlowId, keys: impl Iterator<Item = u64>) {
+    fn unpost(&mut self, id: FlowId, keys: Vec<u64>) {
         for hash in keys {
             if let Ok(entry) = self.index.find_entry(hash, |posting| posting.id == id && posting.hash == hash)
             {
@@ -216,10 +211,14 @@ impl FlowTable {
         }
     }
 
-    fn keys(&self, flow: &Flow) -> impl Iterator<Item = u64> + use<> {
+    fn keys(&self, flow: &Flow) -> Vec<u64> {
+        let mut keys: Vec<u64> =
+            flow.names(Side::A).flat_map(|name| [self.key(name), self.key(name.mirrored())]).collect();
         let tuple = flow.tuple(Side::A);
-        let wildcard = has_wildcard(tuple).then(|| self.wildcard_key(tuple));
-        [self.key(tuple), self.key(tuple.mirrored())].into_iter().chain(wildcard)
+        keys.extend(has_wildcard(tuple).then(|| self.wildcard_key(tuple)));
+        keys.sort_unstable();
+        keys.dedup();
+        keys
     }
 
     /// The end's own address is left out: an unconnected UDP socket has a wildcard there while its
@@ -239,7 +238,12 @@ fn has_wildcard(tuple: FiveTuple) -> bool {
     tuple.local.is_wildcard() || tuple.remote.is_wildcard()
 }
 
-/// Whether two sightings of an endpoint may be of the same one: a wildcard fits any address.
-fn agrees(one: Endpoint, other: Endpoint) -> bool {
-    one.port == other.port && (one.address == other.address || one.is_wildcard() || other.is_wildcard())
+/// Whether two tuples may be one: a wildcard fits any address.
+pub(super) fn agrees(one: FiveTuple, other: FiveTuple) -> bool {
+    let ends = [(one.local, other.local), (one.remote, other.remote)];
+    one.transport == other.transport
+        && ends.into_iter().all(|(one, other)| {
+            one.port == other.port
+                && (one.address == other.address || one.is_wildcard() || other.is_wildcard())
+        })
 }

@@ -7,6 +7,7 @@ use super::flow_table::FlowId;
 use super::listener_table::Listener;
 use super::matching::Sighting;
 use super::namespace_table::{NamespaceId, Place};
+use super::translation::FirstSight;
 use super::{Missing, Reconciler};
 use crate::attribution::{Attribution, Evidence, Owner, Reason};
 use crate::connection::{ConnectionState, Role};
@@ -104,11 +105,14 @@ impl Reconciler {
         let sighting = self.event_sighting(seen, begins);
         let (id, side) = match self.locate(&sighting) {
             Some(found) => found,
-            None => (self.add_flow(now, seen.socket.tuple, seen.at), Side::A),
+            None => {
+                let (tuple, namespace) = (seen.socket.tuple, Some(seen.namespace));
+                (self.add_flow(now, &FirstSight { tuple, at: seen.at, namespace, asks: begins }), Side::A)
+            }
         };
         self.concretise(id, side, seen.socket.tuple);
         self.set_place(id, side, Place::Local(seen.namespace), true);
-        self.set_place(id, side.other(), sighting.places[1], false);
+        self.place_by_address(id, side.other(), seen.socket.tuple.remote, sighting.places[1]);
         if let Some(flow) = self.flows.get_mut(id) {
             flow.isn = flow.isn.or(seen.socket.client_isn);
             flow.first_seen = flow.first_seen.min(seen.at);

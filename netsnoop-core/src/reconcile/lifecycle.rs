@@ -16,6 +16,9 @@ use alloc::vec::Vec;
 
 /// Where kernel hooks report, an event is at most this much behind its packet; only then is it missed.
 const HOOK_LATENCY: Duration = Duration::from_millis(25);
+/// An entry of connection tracking is told of as soon as the first packet has passed, which is before it is answered;
+/// it is read by another thread than that packet, which may be a little later.
+const TRANSLATION_LATENCY: Duration = Duration::from_millis(10);
 /// The longest that packets are held back because the kernel's events are behind them: on an idle node no
 /// event shows that none is.
 const EVENTS_BEHIND_MAX: Duration = Duration::from_secs(1);
@@ -146,10 +149,11 @@ impl Reconciler {
             .both()
             .into_iter()
             .filter(|(_, end)| end.place == Place::Unknown)
-            .map(|(side, end)| {
+            .map(|(side, _)| {
+                let own = flow.tuple(side).local.address;
                 let place = match flow.end(side.other()).namespace_id() {
-                    Some(namespace) => self.namespaces.place_seen_from(namespace, end.endpoint.address),
-                    None => self.namespaces.place_on_interface(None, end.endpoint.address),
+                    Some(namespace) => self.namespaces.place_seen_from(namespace, own),
+                    None => self.namespaces.place_on_interface(None, own),
                 };
                 (side, place)
             })
@@ -168,6 +172,7 @@ impl Reconciler {
         now >= self.settles_at(flow) && self.has_heard_of(now, flow.first_seen)
             // A line that says how the handshake went is worth a round trip's wait.
             || flow.state != ConnectionState::Connecting
+                && self.has_heard_of_translation(now, flow)
                 && flow.both().into_iter().all(|(side, end)| self.is_final(flow, side, end))
     }
 
@@ -187,6 +192,19 @@ impl Reconciler {
         !self.settings.hooks.connect
             || self.newest_event >= moment
             || now >= moment + self.settings.settle + EVENTS_BEHIND_MAX
+    }
+
+    /// Whether it would be known by now if the connection were translated. One with an owner at both ends has no
+    /// other name, as a name that was given belongs to nobody's socket.
+    fn has_heard_of_translation(&self, now: Timestamp, flow: &Flow) -> bool {
+        !self.hears_translations
+            || flow.path.is_some()
+            || flow.both().iter().all(|(_, end)| end.attribution.has_owner())
+            || now >= self.translation_due(flow)
+    }
+
+    fn translation_due(&self, flow: &Flow) -> Timestamp {
+        flow.lookup_at - self.lookup_delay() + TRANSLATION_LATENCY
     }
 
     fn is_final(&self, flow: &Flow, side: Side, end: &End) -> bool {
@@ -244,7 +262,10 @@ impl Reconciler {
                     .both()
                     .iter()
                     .any(|(_, end)| end.search == Search::NotAsked && !end.attribution.has_owner());
+            let translated = self.translation_due(flow);
+            let waits_for_that = self.hears_translations && translated > now && flow.path.is_none();
             let settles = later(self.settles_at(flow), now);
+            let settles = if waits_for_that { translated.min(settles) } else { settles };
             return if asks { flow.lookup_at.min(settles) } else { settles };
         }
         if let Some(ended) = flow.ended_at {

@@ -11,7 +11,7 @@ use super::Reconciler;
 use super::flow::{Flow, Side};
 use super::flow_table::FlowId;
 use super::namespace_table::{NamespaceId, Place};
-use crate::five_tuple::{FiveTuple, Transport};
+use crate::five_tuple::{Endpoint, FiveTuple, Transport};
 use crate::time::Timestamp;
 
 /// One source's view of a socket or packet, its own end first.
@@ -97,10 +97,20 @@ impl Reconciler {
         let (near, far) = (flow.end(side), flow.end(side.other()));
         let Some(namespace) = sighting.namespace else {
             let [local, remote] = sighting.places;
-            return !differ(near.place, local) && !differ(far.place, remote);
+            // Of an end that is seen under an address it was given, that address tells nothing.
+            let differs = |own: Endpoint, seen: Endpoint, place, at| {
+                (flow.path.is_none() || own == seen) && differ(place, at)
+            };
+            let own = [flow.tuple(side).local, flow.tuple(side.other()).local];
+            return !differs(own[0], sighting.tuple.local, near.place, local)
+                && !differs(own[1], sighting.tuple.remote, far.place, remote);
         };
         if near.place_certain && near.namespace_id() != Some(namespace) {
             return false;
+        }
+        if flow.path.is_some() {
+            // Translated addresses meet wherever those who translate have them meet.
+            return true;
         }
         match far.place {
             Place::Local(there) if far.place_certain => self

@@ -17,6 +17,7 @@ mod listener_table;
 mod matching;
 mod namespace_table;
 mod packets;
+mod path;
 mod port_reuse;
 mod process_table;
 mod questions;
@@ -27,6 +28,8 @@ mod snapshots;
 mod table_owner;
 #[cfg(test)]
 mod tests;
+mod translation;
+mod translation_table;
 
 use ahash::RandomState;
 use alloc::collections::VecDeque;
@@ -36,7 +39,6 @@ use core::time::Duration;
 
 use crate::attribution::{Attribution, Reason, Refinement, Rung};
 use crate::connection::ConnectionRecord;
-use crate::five_tuple::FiveTuple;
 use crate::ledger::Ledger;
 use crate::observation::{Observation, Rescan};
 use crate::time::Timestamp;
@@ -48,12 +50,16 @@ use namespace_table::{NamespaceId, NamespaceTable, Place};
 use process_table::ProcessTable;
 use questions::{Question, Questions};
 pub use settings::{Hooks, Settings};
+use translation::FirstSight;
+use translation_table::TranslationTable;
 
 /// Something the topology does not know.
 #[derive(Clone, Copy, Debug)]
 enum Missing {
     Interface(NonZeroU32),
     Addresses(NamespaceId),
+    /// The namespace that the capture's own has given this id.
+    Namespace(i32),
 }
 
 /// The state machine that turns observations into attributed connections.
@@ -64,6 +70,9 @@ pub struct Reconciler {
     processes: ProcessTable,
     listeners: ListenerTable,
     flows: FlowTable,
+    translations: TranslationTable,
+    /// Whether connection tracking reports.
+    hears_translations: bool,
     questions: Questions,
     /// Connections with something to tell.
     ready: VecDeque<FlowId>,
@@ -94,6 +103,8 @@ impl Reconciler {
             processes: ProcessTable::new(hasher.clone(), settings.processes_max),
             listeners: ListenerTable::new(hasher.clone()),
             flows: FlowTable::new(hasher.clone(), settings.connections_max),
+            translations: TranslationTable::new(hasher.clone(), settings.translations_max),
+            hears_translations: false,
             questions: Questions::new(hasher, settings.questions_max),
             ready: VecDeque::new(),
             missing: None,
@@ -121,6 +132,7 @@ impl Reconciler {
                     self.review(now, flow);
                 }
             }
+            Observation::Translations(report) => self.handle_translations(now, report),
             Observation::Topology(topology) => {
                 self.namespaces.replace(topology);
                 // It may have been read just before what it was asked for came into being: one more try.
@@ -170,6 +182,7 @@ impl Reconciler {
             processes_evicted: self.processes.evicted,
             rescans_dropped: self.questions.dropped,
             listeners_dropped: self.listeners.dropped,
+            translations_evicted: self.translations.evicted,
             ..self.ledger.clone()
         };
         for (_, flow) in self.flows.iter() {
@@ -192,6 +205,7 @@ impl Reconciler {
         match missing {
             Missing::Interface(index) => self.namespaces.knows_interface(index),
             Missing::Addresses(namespace) => self.namespaces.knows_addresses(namespace),
+            Missing::Namespace(number) => self.namespaces.numbered(number).is_some(),
         }
     }
 
@@ -203,9 +217,9 @@ impl Reconciler {
         }
     }
 
-    /// Adds a connection that `tuple`'s local end was seen of.
-    fn add_flow(&mut self, now: Timestamp, tuple: FiveTuple, at: Timestamp) -> FlowId {
-        let mut flow = Flow::new(tuple, at.min(now));
+    /// Adds a connection of which something was seen. Its side A is the local end.
+    fn add_flow(&mut self, now: Timestamp, seen: &FirstSight) -> FlowId {
+        let mut flow = self.new_flow(&FirstSight { at: seen.at.min(now), ..*seen });
         flow.lookup_at = now + self.lookup_delay();
         let (id, evicted) = self.flows.insert(flow);
         if let Some(evicted) = evicted {
@@ -217,6 +231,7 @@ impl Reconciler {
                 self.ledger.ends_evicted += local as u64;
             }
         }
+        self.place_translated(id, seen.tuple);
         id
     }
 

@@ -47,6 +47,8 @@ pub(super) struct NamespaceTable {
     /// Addresses that are not local to every namespace, and who has them.
     by_address: HashMap<IpAddr, Vec<NamespaceId>, RandomState>,
     interfaces: HashMap<u32, Interface, RandomState>,
+    /// By the id that the capture's namespace has given them.
+    by_number: HashMap<i32, NamespaceId, RandomState>,
     capture: Option<NamespaceId>,
     hasher: RandomState,
     next: u64,
@@ -60,6 +62,7 @@ impl NamespaceTable {
             by_inode: HashMap::with_hasher(hasher.clone()),
             by_address: HashMap::with_hasher(hasher.clone()),
             interfaces: HashMap::with_hasher(hasher.clone()),
+            by_number: HashMap::with_hasher(hasher.clone()),
             capture: None,
             hasher,
             next: 0,
@@ -125,9 +128,11 @@ impl NamespaceTable {
     pub(super) fn replace(&mut self, topology: Topology) {
         let mut present: HashSet<NamespaceId, RandomState> = HashSet::with_hasher(self.hasher.clone());
         self.by_address.clear();
+        self.by_number.clear();
         for facts in topology.namespaces {
             let id = self.resolve(facts.key);
             present.insert(id);
+            self.by_number.extend(facts.id.map(|number| (number, id)));
             for address in facts.addresses.iter().filter(|address| !is_local_everywhere(**address)) {
                 self.by_address.entry(*address).or_default().push(id);
             }
@@ -152,6 +157,22 @@ impl NamespaceTable {
     /// Whether the interface is known; an unknown one means the topology has changed.
     pub(super) fn knows_interface(&self, index: NonZeroU32) -> bool {
         self.interfaces.contains_key(&index.get())
+    }
+
+    /// The instance `key` means now, if it is known.
+    pub(super) fn known(&self, key: NamespaceKey) -> Option<NamespaceId> {
+        let by_cookie = key.cookie.and_then(|cookie| self.by_cookie.get(&cookie));
+        by_cookie.or_else(|| self.by_inode.get(&key.inode)).copied()
+    }
+
+    /// The namespace that the capture's own knows by this id.
+    pub(super) fn numbered(&self, number: i32) -> Option<NamespaceId> {
+        self.by_number.get(&number).copied()
+    }
+
+    /// The namespace that packets are captured in.
+    pub(super) const fn capture(&self) -> Option<NamespaceId> {
+        self.capture
     }
 
     /// What a source may be told `id` is.

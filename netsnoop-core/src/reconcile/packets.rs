@@ -4,6 +4,7 @@ use super::flow::Side;
 use super::flow_table::FlowId;
 use super::matching::Sighting;
 use super::namespace_table::Place;
+use super::translation::FirstSight;
 use super::{Missing, Reconciler};
 use crate::attribution::{Attribution, Reason};
 use crate::connection::{ConnectionState, Role};
@@ -164,11 +165,14 @@ impl Reconciler {
                 self.concretise(id, side, seen.tuple);
                 (id, side)
             }
-            None => (self.add_flow(now, seen.tuple, at), Side::A),
+            None => {
+                let first = FirstSight { tuple: seen.tuple, at, namespace: None, asks: false };
+                (self.add_flow(now, &first), Side::A)
+            }
         };
         let [local, remote] = seen.places;
-        self.set_place(id, side, local, false);
-        self.set_place(id, side.other(), remote, false);
+        self.place_by_address(id, side, seen.tuple.local, local);
+        self.place_by_address(id, side.other(), seen.tuple.remote, remote);
         (id, side)
     }
 
@@ -177,7 +181,7 @@ impl Reconciler {
         for (side, seen) in [(side, tuple.local), (side.other(), tuple.remote)] {
             let wildcard = self.flows.get(id).is_some_and(|flow| flow.end(side).endpoint.is_wildcard());
             if wildcard && !seen.is_wildcard() {
-                self.flows.concretise(id, side, seen);
+                self.flows.rename(id, |flow| flow.end_mut(side).endpoint = seen);
             }
         }
     }

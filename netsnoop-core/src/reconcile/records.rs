@@ -3,10 +3,11 @@
 use alloc::sync::Arc;
 
 use super::Reconciler;
-use super::flow::{End, Flow};
+use super::flow::{End, Flow, Side};
 use super::flow_table::FlowId;
 use crate::attribution::Attribution;
-use crate::connection::{ConnectionId, ConnectionRecord, EndRecord, RecordEvent, Role};
+use crate::connection::{ConnectionId, ConnectionRecord, EndRecord, Nat, RecordEvent, Role};
+use crate::five_tuple::Endpoint;
 use crate::process::ProcessFacts;
 use crate::time::Timestamp;
 
@@ -42,15 +43,22 @@ impl Reconciler {
 
     fn learn_service(&mut self, id: FlowId) {
         let Some(flow) = self.flows.get(id) else { return };
-        let belongs = |end: &End| self.settings.services.find(flow.transport, end.endpoint).is_some();
-        let server = flow.both().into_iter().find(|(_, end)| belongs(end)).map(|(side, _)| side);
+        let server = [Side::A, Side::B].into_iter().find(|side| self.service_at(flow, *side).is_some());
         if let (Some(server), Some(flow)) = (server, self.flows.get_mut(id)) {
             flow.learn_role(server.other(), Role::Service);
         }
     }
 
+    /// The service that `side` is of: as the other end asked for it, else as it is where that led.
+    fn service_at(&self, flow: &Flow, side: Side) -> Option<&Arc<str>> {
+        let names = [flow.tuple(side.other()).remote, flow.tuple(side).local];
+        names.into_iter().find_map(|name| self.settings.services.find(flow.transport, name))
+    }
+
     fn render(&self, now: Timestamp, id: FlowId, flow: &Flow, event: RecordEvent) -> ConnectionRecord {
-        let (client, server) = (flow.end(flow.client), flow.end(flow.client.other()));
+        let (client, server) = (flow.client, flow.client.other());
+        let (asked, answered) = (flow.tuple(client), flow.tuple(server).mirrored());
+        let given = |own: Endpoint, seen: Endpoint| (own != seen).then_some(seen);
         let at = match event {
             RecordEvent::Open => flow.first_seen,
             RecordEvent::Update => flow.last_seen,
@@ -68,16 +76,20 @@ impl Reconciler {
             transport: flow.transport,
             isn: flow.isn,
             interface: flow.interface.as_ref().map(|(name, _)| name.clone()),
-            client: self.render_end(client),
-            server: self.render_end(server),
-            service: self.settings.services.find(flow.transport, server.endpoint).cloned(),
+            client: self.render_end(flow.end(client), asked.local),
+            server: self.render_end(flow.end(server), asked.remote),
+            nat: Nat {
+                client: given(asked.local, answered.local),
+                server: given(asked.remote, answered.remote),
+            },
+            service: self.service_at(flow, server).cloned(),
             io: (event == RecordEvent::Close).then(|| flow.io()).flatten(),
         }
     }
 
-    fn render_end(&self, end: &End) -> EndRecord {
+    fn render_end(&self, end: &End, endpoint: Endpoint) -> EndRecord {
         EndRecord {
-            endpoint: end.endpoint,
+            endpoint,
             namespace: end.namespace,
             facts: self.facts_of(&end.attribution),
             attribution: end.attribution.clone(),

@@ -11,6 +11,7 @@ use super::Reconciler;
 use super::flow::{Search, Side};
 use super::flow_table::FlowId;
 use super::namespace_table::NamespaceId;
+use super::translation::FirstSight;
 use crate::attribution::{Owner, Reason};
 use crate::connection::ConnectionState;
 use crate::process::Process;
@@ -90,7 +91,8 @@ impl Reconciler {
         let client = if flow.client == side { Side::A } else { Side::B };
         let places = [side, side.other()].map(|side| (flow.end(side).place, flow.end(side).place_certain));
         self.review(now, id);
-        let new = self.add_flow(now, tuple, resumed.until);
+        let first = FirstSight { tuple, at: resumed.until, namespace: None, asks: false };
+        let new = self.add_flow(now, &first);
         for (side, (place, certain)) in [Side::A, Side::B].into_iter().zip(places) {
             self.set_place(new, side, place, certain);
         }

@@ -22,6 +22,8 @@ pub struct Settings {
     pub connections_max: usize,
     /// Most processes whose facts are held at once.
     pub processes_max: usize,
+    /// Most translations (NAT) held at once.
+    pub translations_max: usize,
     /// Most sockets waiting to be looked up at once.
     pub questions_max: usize,
     /// Which kernel hooks report.
@@ -59,6 +61,7 @@ impl Default for Settings {
             tcp_probe: Duration::from_secs(300),
             connections_max: 131_072,
             processes_max: 65_536,
+            translations_max: 65_536,
             questions_max: 16_384,
             hooks: Hooks::default(),
             lookups: false,

@@ -10,6 +10,7 @@ use super::listener_table::Listener;
 use super::matching::Sighting;
 use super::namespace_table::{NamespaceId, Place};
 use super::table_owner::{Origin, owner_of};
+use super::translation::FirstSight;
 use crate::attribution::{Attribution, Evidence, Reason, Rung};
 use crate::connection::{ConnectionState, Role};
 use crate::five_tuple::{FiveTuple, Transport};
@@ -103,7 +104,9 @@ impl Reconciler {
         let (id, side) = match found {
             Some(found) => found,
             None => {
-                let id = self.add_flow(now, row.tuple, snapshot.started);
+                let (tuple, at) = (row.tuple, snapshot.started);
+                let first = FirstSight { tuple, at, namespace: Some(namespace), asks: false };
+                let id = self.add_flow(now, &first);
                 if let Some(flow) = self.flows.get_mut(id) {
                     flow.preexisting = true;
                 }
@@ -111,7 +114,7 @@ impl Reconciler {
             }
         };
         self.set_place(id, side, Place::Local(namespace), true);
-        self.set_place(id, side.other(), sighting.places[1], false);
+        self.place_by_address(id, side.other(), row.tuple.remote, sighting.places[1]);
         if let Some(flow) = self.flows.get_mut(id) {
             flow.end_mut(side).cookie = flow.end(side).cookie.or(row.cookie);
         }

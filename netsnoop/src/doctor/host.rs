@@ -12,6 +12,7 @@ use rustix::thread::{CapabilitySet, LinkNameSpaceType, move_into_link_name_space
 
 use super::{Finding, State};
 use crate::privileges;
+use crate::sources::conntrack::{self, Conntrack, Unavailable};
 use crate::sources::ebpf::btf::{KERNEL_BTF_PATH, KernelTypes};
 use crate::sources::ebpf::mounts;
 use crate::sources::proc_fs::shows_initial_pids;
@@ -61,6 +62,7 @@ impl Host {
             self.pid_namespace(),
             user_namespace(),
             self.hidepid(),
+            self.conntrack(),
             setting(
                 "kernel.perf_event_paranoid",
                 |level| level < 3,
@@ -94,6 +96,36 @@ impl Host {
                     .with_remedy("mount a proc file system there")
             }
         }
+    }
+
+    /// Without the module there is no translation to be told of, so nothing is lost.
+    fn conntrack(&self) -> Finding {
+        let name = "connection tracking";
+        let lost = "a connection that is translated (NAT) is told as two, and a service as where it led";
+        let tracking = match conntrack::tracking(&self.proc_root) {
+            Ok(tracking) => tracking,
+            Err(reason @ Unavailable::NotLoaded) => return Finding::works(name, reason.to_string()),
+            Err(reason) => return Finding::fails(name, reason.to_string(), lost),
+        };
+        let others = match Conntrack::open(&self.proc_root) {
+            Ok(opened) if opened.hears_others() => "of all namespaces",
+            Ok(_) => "of this namespace only (others take CAP_NET_BROADCAST)",
+            Err(reason) => {
+                return Finding::fails(name, reason.to_string(), lost)
+                    .with_remedy("run as root, or grant CAP_NET_ADMIN");
+            }
+        };
+        let accounting = if tracking.accounting { "on" } else { "off" };
+        let detail = format!(
+            "{} connections tracked, events {others}, accounting {accounting} (not needed)",
+            tracking.tracked
+        );
+        if tracking.events {
+            return Finding::works(name, detail);
+        }
+        let lost = "translations (NAT) that begin after the start are not known";
+        Finding { state: State::Partly, ..Finding::fails(name, "its events are switched off", lost) }
+            .with_remedy("sysctl -w net.netfilter.nf_conntrack_events=1")
     }
 
     fn hidepid(&self) -> Finding {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use netsnoop_core::attribution::{Attribution, Evidence, Owner, Reason, Rung, RungSet};
 use netsnoop_core::connection::{
-    ConnectionId, ConnectionRecord, ConnectionState, EndRecord, Io, RecordEvent, Role,
+    ConnectionId, ConnectionRecord, ConnectionState, EndRecord, Io, Nat, RecordEvent, Role,
 };
 use netsnoop_core::five_tuple::{Endpoint, Transport};
 use netsnoop_core::namespace::NamespaceKey;
@@ -54,6 +54,7 @@ fn record(client: EndRecord, server: EndRecord) -> ConnectionRecord {
         interface: None,
         client,
         server,
+        nat: Nat::default(),
         service: None,
         io: None,
     }
@@ -123,7 +124,16 @@ pub(super) fn shared_udp() -> ConnectionRecord {
     record
 }
 
+/// A pod's curl that asked for a service address, and was given a port of the node on the way to a pod.
+pub(super) fn translated() -> ConnectionRecord {
+    let mut record = between_two_processes();
+    record.server.endpoint = Endpoint::new("198.19.0.1".parse().unwrap(), 80);
+    record.nat.client = Some(Endpoint::new("198.18.0.1".parse().unwrap(), 61000));
+    record.nat.server = Some(Endpoint::new("198.18.1.13".parse().unwrap(), 6379));
+    record
+}
+
 /// All of them.
-pub(super) fn all() -> [ConnectionRecord; 4] {
-    [between_two_processes(), to_a_remote_server(), refused_and_gone(), shared_udp()]
+pub(super) fn all() -> [ConnectionRecord; 5] {
+    [between_two_processes(), to_a_remote_server(), refused_and_gone(), shared_udp(), translated()]
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp as WallTime;
 use netsnoop_core::attribution::{Owner, Rung};
-use netsnoop_core::connection::{ConnectionRecord, EndRecord, Io};
+use netsnoop_core::connection::{ConnectionRecord, EndRecord, Io, Nat};
+use netsnoop_core::five_tuple::Endpoint;
 use netsnoop_core::namespace::NamespaceKey;
 use netsnoop_core::process::{Container, Process, ProcessFacts};
 use netsnoop_core::time::Timestamp;
@@ -66,6 +67,8 @@ pub(super) struct Record<'a> {
     server: End<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<Named<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nat: Option<NatKeys>,
     #[serde(skip_serializing_if = "Option::is_none")]
     io: Option<IoBytes>,
 }
@@ -181,6 +184,20 @@ struct AttributionKeys {
 }
 
 #[derive(Serialize, Debug)]
+struct NatKeys {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<Address>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<Address>,
+}
+
+#[derive(Serialize, Debug)]
+struct Address {
+    address: IpAddr,
+    port: u16,
+}
+
+#[derive(Serialize, Debug)]
 struct IoBytes {
     sent_bytes: u64,
     received_bytes: u64,
@@ -198,8 +215,17 @@ impl<'a> Record<'a> {
             client: End::new(&record.client, users.client.as_deref(), clock),
             server: End::new(&record.server, users.server.as_deref(), clock),
             service: record.service.as_deref().map(|name| Named { name }),
+            nat: NatKeys::new(record.nat),
             io: record.io.map(IoBytes::from),
         }
+    }
+}
+
+impl NatKeys {
+    fn new(nat: Nat) -> Option<Self> {
+        let address = |given: Endpoint| Address { address: given.address, port: given.port };
+        (nat != Nat::default())
+            .then(|| Self { client: nat.client.map(address), server: nat.server.map(address) })
     }
 }
 

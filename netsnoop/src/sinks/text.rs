@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use jiff::Timestamp as WallTime;
 use jiff::tz::TimeZone;
 use netsnoop_core::attribution::{Evidence, Owner};
-use netsnoop_core::connection::{ConnectionRecord, ConnectionState, EndRecord, RecordEvent, Role};
+use netsnoop_core::connection::{ConnectionRecord, ConnectionState, EndRecord, Nat, RecordEvent, Role};
 use netsnoop_core::process::{Container, Process};
 
 use crate::clock::WallClock;
@@ -157,6 +157,7 @@ impl Line {
         if let Some(service) = &record.service {
             self.remark(Paint::Service, Escaped(service));
         }
+        self.translation(record.nat);
         let [client, server] = [&record.client, &record.server].map(|end| end.attribution.evidence);
         match (client.map(Evidence::name), server.map(Evidence::name)) {
             (Some(client), Some(server)) if client != server => {
@@ -180,6 +181,15 @@ impl Line {
         }
         if record.event == RecordEvent::Close {
             self.figures(record);
+        }
+    }
+
+    /// As whom the server saw the client, and at which address the server really is.
+    fn translation(&mut self, nat: Nat) {
+        for (word, given) in [("as", nat.client), ("at", nat.server)] {
+            if let Some(given) = given {
+                self.remark(Paint::Faint, format_args!("{word} {given}"));
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Where observations come from. A source reads, stamps and hands over; it decides nothing.
 
 pub mod capture;
+pub mod conntrack;
 pub mod ebpf;
 mod holders;
 pub mod inventory;

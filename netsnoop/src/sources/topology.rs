@@ -33,18 +33,17 @@ pub(super) fn read_with(index: &mut NamespaceIndex, counters: &Counters) -> anyh
         let name = index.name_of(inode);
         let read = |key, files: NetFiles<'_>| (key, addresses(&files, &mut text, counters));
         match index.enter(inode, read) {
-            Ok((key, addresses)) => namespaces.push(NamespaceFacts { key, addresses, name }),
+            Ok((key, addresses)) => namespaces.push(NamespaceFacts { key, addresses, name, id: None }),
             Err(error) => {
                 count_unreadable(counters, Errno::from(error));
             }
         }
     }
     let home = index.home_inode();
-    let keys = namespaces.iter().map(|facts| facts.key);
+    let mut keys = namespaces.iter().map(|facts| facts.key);
     let capture_namespace =
-        keys.clone().find(|key| key.inode == home).context("read the own network namespace's addresses")?;
-    let keys: Vec<NamespaceKey> = keys.collect();
-    let interfaces = interfaces(index, capture_namespace, &keys, counters)?;
+        keys.find(|key| key.inode == home).context("read the own network namespace's addresses")?;
+    let interfaces = interfaces(index, capture_namespace, &mut namespaces, counters)?;
     Ok(Topology { capture_namespace, interfaces, namespaces })
 }
 
@@ -74,19 +73,18 @@ fn addresses(files: &NetFiles<'_>, text: &mut Vec<u8>, counters: &Counters) -> V
 fn interfaces(
     index: &mut NamespaceIndex,
     own: NamespaceKey,
-    keys: &[NamespaceKey],
+    namespaces: &mut [NamespaceFacts],
     counters: &Counters,
 ) -> anyhow::Result<Vec<Interface>> {
     let opened = index.enter(own.inode, |_, _| RtNetlink::open());
     let mut netlink = opened.map_err(Errno::from).context("enter the own network namespace")??;
     let links = netlink.links(counters)?;
-    let mut by_id = HashMap::new();
+    let mut by_id: HashMap<i32, NamespaceKey> = HashMap::new();
     if links.iter().any(|link| link.peer_namespace.is_some()) {
-        for key in keys {
-            let Ok(namespace) = index.open(key.inode) else { continue };
-            if let Some(id) = netlink.id_of(namespace.as_fd(), counters)? {
-                by_id.insert(id, *key);
-            }
+        for facts in namespaces {
+            let Ok(namespace) = index.open(facts.key.inode) else { continue };
+            facts.id = netlink.id_of(namespace.as_fd(), counters)?;
+            by_id.extend(facts.id.map(|id| (id, facts.key)));
         }
     }
     let interface =

@@ -5,6 +5,7 @@ mod kernel;
 mod lookups;
 mod packets;
 mod properties;
+mod translation;
 
 use core::net::IpAddr;
 use core::num::{NonZeroU32, NonZeroU64};
@@ -163,6 +164,7 @@ pub(super) fn topology() -> Topology {
         key,
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         name: None,
+        id: None,
     };
     let interface = |index, name: &str, kind| Interface { index, name: name.into(), kind };
     Topology {

@@ -125,7 +125,7 @@ fn a_packet_on_an_interface_younger_than_the_topology_waits_for_the_next_one() {
     let key = NamespaceKey { inode: 9, cookie: None };
     grown.interfaces.push(Interface { index: 99, name: "new".into(), kind: InterfaceKind::VethPeer(key) });
     let addresses = vec!["198.18.1.77".parse().unwrap()];
-    grown.namespaces.push(NamespaceFacts { key, addresses, name: None });
+    grown.namespaces.push(NamespaceFacts { key, addresses, name: None, id: None });
     world.see(350, Observation::Topology(grown));
     world.wait_until(500);
     assert_eq!(world.opens().len(), 1);

@@ -2,6 +2,8 @@
 //! connection opens once and closes at most once, and shuffling one connection's evidence changes nothing.
 
 use super::*;
+use crate::observation::{Tracker, TranslationReport};
+use crate::translation::{Translation, TranslationChange};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -61,7 +63,32 @@ fn any_observation() -> impl Strategy<Value = Observation> {
             rows.into_iter().map(|(tuple, state, holders)| row(tuple, TcpState(state), &holders)).collect();
         snapshot(namespace, Rung::Proc, scope, rows)
     });
-    prop_oneof![4 => event, 4 => packet, 1 => datagram, 1 => sockets, 1 => Just(Observation::Topology(topology()))]
+    prop_oneof![
+        4 => event,
+        4 => packet,
+        1 => datagram,
+        1 => sockets,
+        2 => any_translations(),
+        1 => Just(Observation::Topology(topology()))
+    ]
+}
+
+fn any_translations() -> impl Strategy<Value = Observation> {
+    let tracker = prop_oneof![
+        3 => Just(Tracker::Own),
+        1 => any_namespace().prop_map(Tracker::Known),
+        1 => Just(Tracker::Numbered(7)),
+    ];
+    let change = (any_tuple(), any_endpoint(), any_endpoint(), any::<bool>()).prop_map(
+        |(original, local, remote, ends)| {
+            let reply = FiveTuple { transport: original.transport, local, remote };
+            let translation = Translation { original, reply, id: 1 };
+            if ends { TranslationChange::Ended(translation) } else { TranslationChange::Began(translation) }
+        },
+    );
+    (tracker, any::<bool>(), prop::collection::vec(change, 0..3)).prop_map(|(tracker, whole, changes)| {
+        Observation::Translations(TranslationReport { tracker, at: at(1), whole, changes })
+    })
 }
 
 proptest! {
@@ -71,7 +98,8 @@ proptest! {
         hooked in any::<bool>(),
     ) {
         let hooks = if hooked { ALL_HOOKS } else { Hooks::default() };
-        let mut world = World::with(Settings { hooks, lookups: true, connections_max: 8, ..Settings::default() });
+        let bounds = Settings { connections_max: 8, translations_max: 4, ..Settings::default() };
+        let mut world = World::with(Settings { hooks, lookups: true, ..bounds });
         let mut millis = 1;
         for (observation, pause) in steps {
             millis += pause;

@@ -1,0 +1,212 @@
+//! Netlink sockets of the subsystem netfilter, and what the netlink crates leave out of them: whose namespace
+//! a message is from, and a filter that keeps in the kernel what nobody needs.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use anyhow::Context;
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr};
+use netsnoop_core::observation::Tracker;
+use netsnoop_core::translation::TranslationChange;
+use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
+
+use super::message::{ListAll, Told};
+use crate::counters::Counters;
+
+/// The kernel fills at most 32 KiB of a listing at once.
+const DATAGRAM_BYTES: usize = 64 * 1024;
+/// Room for events that wait to be read: about 8,000 of them, which is a second of very many connections.
+const WAITING_BYTES: usize = 8 << 20;
+/// NFNLGRP_CONNTRACK_NEW and NFNLGRP_CONNTRACK_DESTROY (include/uapi/linux/netfilter/nfnetlink.h).
+const GROUPS: [u32; 2] = [1, 3];
+
+/// Messages of one datagram.
+#[derive(Debug, Default)]
+pub(super) struct Datagram {
+    /// What they say of translations.
+    pub(super) changes: Vec<TranslationChange>,
+    /// Whether the last one ends a listing.
+    pub(super) is_end: bool,
+}
+
+/// The events of this thread's namespace and, where that is allowed, of every other one it has given an id to.
+pub(super) struct Events {
+    socket: Socket,
+    datagram: Vec<u8>,
+    /// Whether other namespaces are heard.
+    pub(super) hears_others: bool,
+}
+
+impl Events {
+    /// Subscribes.
+    pub(super) fn subscribe() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        socket.bind(&SocketAddr::new(0, 0))?;
+        // Without CAP_NET_ADMIN the usual limit holds (net.core.rmem_max), but then the groups are refused.
+        set_socket_recv_buffer_size_force(socket.as_fd(), WAITING_BYTES)?;
+        keep_only_translated(&socket)?;
+        // Needs CAP_NET_BROADCAST (man 7 netlink). Without it the own namespace is heard all the same.
+        let hears_others = socket.set_listen_all_namespaces(true).is_ok();
+        for group in GROUPS {
+            socket.add_membership(group)?;
+        }
+        Ok(Self { socket, datagram: vec![0; DATAGRAM_BYTES], hears_others })
+    }
+
+    /// Reads the next event, which it waits for if `wait`. `WouldBlock`: there is none; ENOBUFS: some were lost.
+    pub(super) fn read(&mut self, wait: bool, counters: &Counters) -> io::Result<(Tracker, Datagram)> {
+        let (length, id) = receive(&self.socket, &mut self.datagram, wait)?;
+        let told = self.datagram.get(..length).unwrap_or_default();
+        let datagram = read_messages(told, counters)?;
+        Ok((id.map_or(Tracker::Own, Tracker::Numbered), datagram))
+    }
+}
+
+/// A listing of what this thread's namespace tracks.
+pub(super) struct Listing {
+    socket: Socket,
+    datagram: Vec<u8>,
+}
+
+impl Listing {
+    /// Asks for it.
+    pub(super) fn begin() -> anyhow::Result<Self> {
+        let socket = Socket::new(NETLINK_NETFILTER).context("open a netlink socket to list connections")?;
+        socket.connect(&SocketAddr::new(0, 0)).context("connect a netlink socket to the kernel")?;
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(ListAll));
+        message.finalize();
+        let mut question = vec![0; message.buffer_len()];
+        message.serialize(&mut question);
+        socket.send(&question, 0).context("ask conntrack for its connections")?;
+        Ok(Self { socket, datagram: Vec::with_capacity(DATAGRAM_BYTES) })
+    }
+
+    /// The next part, which the kernel writes while it is asked for.
+    pub(super) fn next(&mut self, counters: &Counters) -> anyhow::Result<Datagram> {
+        self.datagram.clear();
+        let length = self.socket.recv(&mut self.datagram, libc::MSG_DONTWAIT).context("list connections")?;
+        let told = self.datagram.get(..length).context("the kernel's answer was cut short")?;
+        read_messages(told, counters).context("list connections")
+    }
+}
+
+fn read_messages(mut rest: &[u8], counters: &Counters) -> io::Result<Datagram> {
+    let mut told = Datagram::default();
+    while let Some(header) = rest.first_chunk::<4>() {
+        // Every message starts with its own length and is padded to four bytes (man 7 netlink).
+        let taken = (u32::from_ne_bytes(*header) as usize).next_multiple_of(4).max(16);
+        match NetlinkMessage::<Told>::deserialize(rest).map(|message| message.payload) {
+            Ok(NetlinkPayload::InnerMessage(Told(change))) => told.changes.extend(change),
+            Ok(NetlinkPayload::Error(error)) if error.code.is_some() => return Err(error.to_io()),
+            Ok(NetlinkPayload::Done(_)) => told.is_end = true,
+            Ok(_) => {}
+            Err(error) => {
+                counters.conntrack_rejected.add(1);
+                log::debug!("conntrack message: {error}");
+            }
+        }
+        rest = rest.get(taken..).unwrap_or_default();
+    }
+    Ok(told)
+}
+
+/// One instruction of classic BPF (<https://docs.kernel.org/networking/filter.html>).
+const fn instruction(code: u32, (jt, jf): (u8, u8), k: u32) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt, jf, k }
+}
+
+/// Has the kernel drop the events of connections that are not translated, which are most on most nodes: an event
+/// whose CTA_STATUS has neither IPS_SRC_NAT nor IPS_DST_NAT (nf_conntrack_common.h) is never queued.
+fn keep_only_translated(socket: &Socket) -> io::Result<()> {
+    use libc::{
+        BPF_ABS, BPF_IMM, BPF_IND, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_LDX, BPF_MISC, BPF_RET,
+        BPF_TAX, BPF_W,
+    };
+    /// The attributes come after `struct nlmsghdr` and `struct nfgenmsg`.
+    const ATTRIBUTES_AT: u32 = 20;
+    const CTA_STATUS: u32 = 3;
+    const VALUE_AT: u32 = 4;
+    const SRC_OR_DST_NAT: u32 = 0x30;
+    /// SKF_AD_OFF + SKF_AD_NLATTR: where attribute X is, looked for from A on.
+    const FIND_ATTRIBUTE: u32 = -0x1000_i32 as u32 + 12;
+    let mut program = [
+        instruction(BPF_LD | BPF_IMM, (0, 0), ATTRIBUTES_AT),
+        instruction(BPF_LDX | BPF_IMM, (0, 0), CTA_STATUS),
+        instruction(BPF_LD | BPF_W | BPF_ABS, (0, 0), FIND_ATTRIBUTE),
+        instruction(BPF_JMP | BPF_JEQ | BPF_K, (3, 0), 0),
+        instruction(BPF_MISC | BPF_TAX, (0, 0), 0),
+        instruction(BPF_LD | BPF_W | BPF_IND, (0, 0), VALUE_AT),
+        instruction(BPF_JMP | BPF_JSET | BPF_K, (0, 1), SRC_OR_DST_NAT),
+        instruction(BPF_RET | BPF_K, (0, 0), u32::MAX),
+        instruction(BPF_RET | BPF_K, (0, 0), 0),
+    ];
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the descriptor is open for the call; `filter` points to `len` instructions that live until after it,
+    // and the kernel copies them (man 7 socket, SO_ATTACH_FILTER).
+    let status = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const filter).cast(),
+            libc::socklen_t::try_from(size_of::<libc::sock_fprog>()).map_err(io::Error::other)?,
+        )
+    };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Room for one control message that carries an id, aligned as the kernel writes it.
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+/// Reads one datagram: its length, and the id of the namespace it is from if that is another one (man 7 netlink,
+/// NETLINK_LISTEN_ALL_NSID, since Linux 4.2), which no crate at hand reads.
+fn receive(socket: &Socket, into: &mut [u8], wait: bool) -> io::Result<(usize, Option<i32>)> {
+    let mut control = Control([0; 64]);
+    let mut part = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    // SAFETY: a `msghdr` of zeros is one without name, parts and control.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = (&raw mut control.0).cast();
+    header.msg_controllen = control.0.len();
+    let flags = if wait { 0 } else { libc::MSG_DONTWAIT };
+    // SAFETY: the descriptor is open for the call; the header's part is `into`, writable for its whole length, its
+    // control is `control`, likewise, and both outlive the call.
+    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+    let Ok(length) = usize::try_from(length) else { return Err(io::Error::last_os_error()) };
+    if header.msg_flags & libc::MSG_TRUNC != 0 {
+        return Err(Errno::MSGSIZE.into());
+    }
+    Ok((length, namespace_id(control.0.get(..header.msg_controllen).unwrap_or_default())))
+}
+
+/// The value of the one control message there may be: `struct cmsghdr` is its length, level and type.
+fn namespace_id(control: &[u8]) -> Option<i32> {
+    const HEADER: usize = size_of::<libc::cmsghdr>();
+    let word = |at: usize| Some(i32::from_ne_bytes(*control.get(at..)?.first_chunk()?));
+    let (level, kind) = (word(HEADER - 8)?, word(HEADER - 4)?);
+    (level == libc::SOL_NETLINK && kind == libc::NETLINK_LISTEN_ALL_NSID).then(|| word(HEADER)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::namespace_id;
+
+    #[test]
+    fn the_id_of_another_namespace_is_in_its_control_message() {
+        let control = |level: i32, kind: i32, value: i32| {
+            let length = 20_usize.to_ne_bytes();
+            [&length[..], &level.to_ne_bytes(), &kind.to_ne_bytes(), &value.to_ne_bytes()].concat()
+        };
+        assert_eq!(namespace_id(&control(libc::SOL_NETLINK, libc::NETLINK_LISTEN_ALL_NSID, 7)), Some(7));
+        assert_eq!(namespace_id(&control(libc::SOL_SOCKET, libc::NETLINK_LISTEN_ALL_NSID, 7)), None);
+        assert_eq!(namespace_id(&control(libc::SOL_NETLINK, libc::NETLINK_LISTEN_ALL_NSID, 7)[..16]), None);
+        assert_eq!(namespace_id(&[]), None);
+    }
+}
