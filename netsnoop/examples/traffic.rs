@@ -179,7 +179,7 @@ fn open(server: SocketAddr, client: Option<SocketAddr>) -> io::Result<TcpStream>
 }
 
 /// A datagram. `once`: sends it and ends without waiting. `exchange`: waits for the answer.
-/// `connected`: the same on a connected socket.
+/// `connected`: the same on a connected socket. `hold`: waits for the answer, and keeps the socket until the input ends.
 fn send(how: &str, server: &str) -> Outcome<()> {
     let server: SocketAddr = server.parse()?;
     let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
@@ -191,12 +191,13 @@ fn send(how: &str, server: &str) -> Outcome<()> {
         socket.recv(&mut answer)?;
     } else {
         socket.send_to(b"question", server)?;
-        if how == "exchange" {
+        if how != "once" {
             socket.recv_from(&mut answer)?;
         }
     }
     let port = socket.local_addr()?.port();
-    tell("send", json!({ "local_port": port, "remote": plain(server) }))
+    tell("send", json!({ "local_port": port, "remote": plain(server) }))?;
+    if how == "hold" { wait_for_end_of_input() } else { Ok(()) }
 }
 
 /// A server for bursts: accepts with four threads and closes at once, telling nothing.

@@ -13,5 +13,6 @@ mod lab;
 mod ladder;
 mod least_privilege;
 mod load;
+mod nat;
 mod owners;
 mod scenarios;

@@ -89,6 +89,23 @@ impl Namespace {
     }
 }
 
+impl Namespace {
+    /// Runs a program inside of it with a text as its input.
+    pub(crate) fn feed(&self, words: &[&str], text: &str) {
+        let mut command = self.command(Path::new(words[0]));
+        let mut child = command
+            .args(&words[1..])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 /// A namespace on the node's bridge, with an IPv4 and an IPv6 address.
 pub(crate) struct Pod {
     pub(crate) namespace: Namespace,
@@ -179,6 +196,19 @@ impl Lab {
         let client = add_pod(&node, 10);
         let server = add_pod(&node, 11);
         Some(Self { node, client, server })
+    }
+
+    /// Somebody who is not on the node's bridge, and reached by its interface `outside`.
+    pub(crate) fn add_outside(&self) -> Namespace {
+        let namespace = Namespace::new();
+        let holder = namespace.holder.pid();
+        self.node.ip(&format!("link add outside type veth peer name eth0 netns {holder}"));
+        self.node.ip("addr add 198.18.78.1/24 dev outside");
+        self.node.ip("link set outside up");
+        namespace.ip("addr add 198.18.78.2/24 dev eth0");
+        namespace.ip("link set eth0 up");
+        self.node.ip("route add default via 198.18.78.2");
+        namespace
     }
 
     /// The usual client: user 10001 in the client pod.

@@ -36,6 +36,7 @@ pub(crate) struct Record {
     pub(crate) client: End,
     pub(crate) server: End,
     pub(crate) service: Option<Named>,
+    pub(crate) nat: Option<Nat>,
     pub(crate) io: Option<Io>,
 }
 
@@ -56,6 +57,24 @@ pub(crate) struct Network {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Named {
     pub(crate) name: String,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct Nat {
+    pub(crate) client: Option<Given>,
+    pub(crate) server: Option<Given>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct Given {
+    address: IpAddr,
+    port: u16,
+}
+
+impl Given {
+    pub(crate) fn endpoint(self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
