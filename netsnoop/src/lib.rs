@@ -17,6 +17,7 @@ pub mod memory;
 pub mod pipeline;
 pub mod privileges;
 pub mod reconciling;
+pub mod signals;
 pub mod sinks;
 pub mod sources;
 pub mod startup;

@@ -24,7 +24,6 @@ use netsnoop_core::connection::ConnectionRecord;
 use netsnoop_core::ledger::Ledger;
 use netsnoop_core::observation::Rescan;
 use netsnoop_core::reconcile::Reconciler;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::announcement;
@@ -35,6 +34,7 @@ use crate::intake::{Input, Intake};
 use crate::memory;
 use crate::privileges::{Job, renounce};
 use crate::reconciling::{self, Outlets, Track};
+use crate::signals::{Signals, exit_at_second_signal};
 use crate::sinks::{self, Books, Flow, Output, ledger_text};
 use crate::sources::capture::{Capture, CaptureError, Progress};
 use crate::sources::conntrack::{self, Conntrack, Unavailable};
@@ -54,8 +54,6 @@ const RESCANS: usize = 4096;
 /// Records that follow each other closer than this are written together: under load a wake-up and a write for
 /// each would cost more than the records. The first one after a pause is not delayed.
 const PACE: Duration = Duration::from_millis(5);
-/// Signals this close together are one wish to end: timeout(1) signals its child, and then its whole group.
-const ONE_WISH: Duration = Duration::from_millis(200);
 /// How long the end may take before the rest is given up.
 const GRACE: Duration = Duration::from_secs(5);
 /// After this long without a packet or event `watch` says why that may be.
@@ -315,23 +313,6 @@ async fn supervise(mut running: Running, mut ebpf: Ebpf, signals: Signals) -> Re
     outcome.map_err(Failure::from)
 }
 
-/// What may be asked from outside.
-struct Signals {
-    interrupted: Signal,
-    terminated: Signal,
-    statistics: Signal,
-}
-
-impl Signals {
-    fn listen() -> anyhow::Result<Self> {
-        Ok(Self {
-            interrupted: signal(SignalKind::interrupt()).context("listening for SIGINT")?,
-            terminated: signal(SignalKind::terminate()).context("listening for SIGTERM")?,
-            statistics: signal(SignalKind::user_defined1()).context("listening for SIGUSR1")?,
-        })
-    }
-}
-
 async fn wait_for_end(running: &mut Running, mut signals: Signals) -> anyhow::Result<()> {
     let silence = tokio::time::sleep(SILENCE);
     tokio::pin!(silence);
@@ -366,23 +347,6 @@ async fn elapse(duration: Option<Duration>) {
     match duration {
         Some(duration) => tokio::time::sleep(duration).await,
         None => future::pending().await,
-    }
-}
-
-/// A second signal means now.
-async fn second_signal() -> anyhow::Result<()> {
-    let mut signals = Signals::listen()?;
-    tokio::select! {
-        _ = signals.interrupted.recv() => {}
-        _ = signals.terminated.recv() => {}
-    }
-    Ok(())
-}
-
-async fn exit_at_second_signal() {
-    tokio::time::sleep(ONE_WISH).await;
-    if second_signal().await.is_ok() {
-        std::process::exit(1);
     }
 }
 
