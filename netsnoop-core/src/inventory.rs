@@ -231,7 +231,7 @@ impl SocketKind {
 }
 
 /// What a socket is bound and connected to.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Addresses {
     /// IPv4 and IPv6.
     Internet {

@@ -6,6 +6,7 @@
 
 use std::env;
 use std::error::Error;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -23,7 +24,9 @@ use serde_json::{Value, json};
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome<()> {
-    let arguments: Vec<String> = env::args().skip(1).collect();
+    // Its own name may be any bytes.
+    let arguments = env::args_os().skip(1).map(OsString::into_string).collect::<Result<Vec<String>, _>>();
+    let arguments = arguments.map_err(|odd| format!("this is no part: {odd:?}"))?;
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match *words.as_slice() {
         ["hold"] => {
@@ -47,7 +50,7 @@ fn main() -> Outcome<()> {
 
 /// Writes one line of truth: what was done, and by whom.
 fn tell(act: &str, mut what: Value) -> Outcome<()> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
+    let stat = String::from_utf8_lossy(&fs::read("/proc/self/stat")?).into_owned();
     let after_name = stat.rsplit_once(')').ok_or("stat without a name")?.1;
     let start_ticks: u64 = after_name.split_whitespace().nth(19).ok_or("stat without a start")?.parse()?;
     let who = json!({

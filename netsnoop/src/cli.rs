@@ -6,6 +6,8 @@
     reason = "doc comments here are the help text, where brackets mean optional"
 )]
 
+mod list;
+mod socket_words;
 mod values;
 
 use std::path::PathBuf;
@@ -18,7 +20,9 @@ use netsnoop_core::attribution::Rung;
 use netsnoop_core::connection::RecordEvent;
 use netsnoop_core::service::ServiceRule;
 
-pub use values::{PodName, UserSelector};
+pub use list::{KindArgs, LIST_HELP, ListArgs, ListFormat, PlaceArgs, ShowArgs, SortKey, SortOrder};
+pub use socket_words::{Comparison, Condition, SocketWords, StateSet};
+pub use values::{Place, PodName, UserSelector};
 
 use crate::sources::capture::ANY_INTERFACE;
 
@@ -28,6 +32,7 @@ Which user, pod, container and process on this node talks to which service?
 
   netsnoop watch                                  every new connection, with both owners
   netsnoop watch --user alice tcp port 5432       alice's connections to PostgreSQL
+  netsnoop list -tl --port 8080                   who listens on port 8080, in any namespace
   netsnoop compare                                what eBPF and /proc know of the same traffic
   netsnoop doctor                                 what this kernel and these privileges allow
 
@@ -130,6 +135,8 @@ pub struct GlobalArgs {
 pub enum Command {
     /// Show connections with the owners of both ends, as they happen
     Watch(Box<WatchArgs>),
+    /// Show every socket of every network namespace with whoever holds it
+    List(Box<ListArgs>),
     /// Run eBPF and /proc side by side on live traffic, and tell where their owners agree and differ
     Compare(Box<CompareArgs>),
     /// Tell what this kernel and these privileges allow, and the remedy for what they do not
@@ -272,25 +279,34 @@ pub struct RungArgs {
     pub settle: Duration,
 }
 
+/// Options that choose by owner. To connections they mean one of the ends, to sockets whoever holds them.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Owners")]
+pub struct OwnerArgs {
+    /// Of this process (repeatable, as all below)
+    #[arg(long, value_delimiter = ',', env = "NETSNOOP_PID", hide_env = true)]
+    pub pid: Vec<u32>,
+    /// Of a process of this name
+    #[arg(long, value_name = "NAME", value_delimiter = ',', env = "NETSNOOP_COMM", hide_env = true)]
+    pub comm: Vec<String>,
+    /// Of a process of this user
+    #[arg(long, value_name = "NAME|UID", value_delimiter = ',', env = "NETSNOOP_USER", hide_env = true)]
+    pub user: Vec<UserSelector>,
+    /// Of this container, by name or by four or more first characters of its id
+    #[arg(long, value_name = "ID|NAME", value_delimiter = ',', env = "NETSNOOP_CONTAINER", hide_env = true)]
+    pub container: Vec<String>,
+    /// Of this pod
+    #[arg(long, value_name = "NS/NAME", value_delimiter = ',', env = "NETSNOOP_POD", hide_env = true)]
+    pub pod: Vec<PodName>,
+}
+
 /// Options that choose connections.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Connections")]
 pub struct SelectArgs {
-    /// With this process at an end (repeatable, as all below)
-    #[arg(long, value_delimiter = ',', env = "NETSNOOP_PID", hide_env = true)]
-    pub pid: Vec<u32>,
-    /// With a process of this name at an end
-    #[arg(long, value_name = "NAME", value_delimiter = ',', env = "NETSNOOP_COMM", hide_env = true)]
-    pub comm: Vec<String>,
-    /// With a process of this user at an end
-    #[arg(long, value_name = "NAME|UID", value_delimiter = ',', env = "NETSNOOP_USER", hide_env = true)]
-    pub user: Vec<UserSelector>,
-    /// With this container at an end, by name or by four or more first characters of its id
-    #[arg(long, value_name = "ID|NAME", value_delimiter = ',', env = "NETSNOOP_CONTAINER", hide_env = true)]
-    pub container: Vec<String>,
-    /// With this pod at an end
-    #[arg(long, value_name = "NS/NAME", value_delimiter = ',', env = "NETSNOOP_POD", hide_env = true)]
-    pub pod: Vec<PodName>,
+    /// By the owner of an end.
+    #[command(flatten)]
+    pub owners: OwnerArgs,
     /// To this service, which --define has named
     #[arg(long, value_name = "NAME", value_delimiter = ',', env = "NETSNOOP_SERVICE", hide_env = true)]
     pub service: Vec<String>,
@@ -412,6 +428,7 @@ mod tests {
         check(EXAMPLES);
         check(WATCH_HELP);
         check(COMPARE_HELP);
+        check(LIST_HELP);
         check(include_str!("../../README.md"));
     }
 
@@ -419,7 +436,7 @@ mod tests {
     fn examples_parse() {
         let commands =
             |text: &'static str| text.lines().filter_map(|line| line.trim().strip_prefix("netsnoop "));
-        for command in [EXAMPLES, WATCH_HELP, COMPARE_HELP].into_iter().flat_map(commands) {
+        for command in [EXAMPLES, WATCH_HELP, COMPARE_HELP, LIST_HELP].into_iter().flat_map(commands) {
             // Two spaces begin the explanation, and the shell takes what follows `>`.
             let command = command.split("  ").next().unwrap().split(" > ").next().unwrap();
             let words = ["netsnoop"].into_iter().chain(command.split_whitespace());

@@ -7,9 +7,10 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::cli::{Cli, Command, CompareArgs, EXAMPLES, GlobalArgs, ReportFormat, WatchArgs};
-use crate::config::{CompareConfig, WatchConfig};
+use crate::config::{CompareConfig, ListConfig, WatchConfig};
 use crate::doctor::{self, DoctorSettings};
 use crate::failure::Failure;
+use crate::listing;
 use crate::pipeline;
 use crate::sources::capture;
 
@@ -17,6 +18,7 @@ use crate::sources::capture;
 pub fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Some(Command::Watch(args)) => watch(*args, &cli.global),
+        Some(Command::List(args)) => listing::run(&ListConfig::decide(*args, &cli.global)?),
         Some(Command::Compare(args)) => compare(*args, &cli.global),
         Some(Command::Doctor(args)) => doctor(args.output, &cli.global),
         Some(Command::Completions { shell }) => completions(shell),

@@ -1,12 +1,14 @@
 //! What was decided from the command line: the only input of `pipeline`. Arguments, environment and terminal are
 //! looked at here and nowhere later. What needs the node's files (user names) is left to those who read them.
 
+mod list;
+
 use std::env;
 use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{anyhow, bail};
+use anyhow::{anyhow, bail, ensure};
 use jiff::tz::TimeZone;
 use netsnoop_core::attribution::{Rung, RungSet};
 use netsnoop_core::connection::RecordEvent;
@@ -15,10 +17,12 @@ use netsnoop_core::service::Services;
 
 use crate::cli::{
     CaptureArgs, CaptureDirection, ColorChoice, CompareArgs, EbpfUse, GlobalArgs, KnowingArgs, OutputFormat,
-    PodName, PrintArgs, ReportFormat, RungArgs, SelectArgs, UserSelector, WatchArgs,
+    OwnerArgs, PodName, PrintArgs, ReportFormat, RungArgs, SelectArgs, UserSelector, WatchArgs,
 };
 use crate::failure::Failure;
 use crate::sources::capture::ANY_INTERFACE;
+
+pub use list::{ListConfig, ListQuestion, ListShow};
 
 /// What libpcap takes for "all of a packet" (MAXIMUM_SNAPLEN of tcpdump).
 const WHOLE_PACKET: u32 = 262_144;
@@ -309,18 +313,22 @@ fn selection(select: SelectArgs) -> anyhow::Result<(Services, OwnerSelectors)> {
             "--service {unknown}: no such service; name it with --define {unknown}=CIDR:PORT"
         ));
     }
-    if let Some(short) = select.container.iter().find(|name| name.is_empty()) {
-        return Err(anyhow!("--container '{short}': a name or the beginning of an id is expected"));
-    }
-    let owners = OwnerSelectors {
-        pids: select.pid,
-        comms: select.comm,
-        users: select.user,
-        containers: select.container,
-        pods: select.pod,
-        services: select.service,
-    };
-    Ok((services, owners))
+    Ok((services, OwnerSelectors { services: select.service, ..owners(select.owners)? }))
+}
+
+fn owners(args: OwnerArgs) -> anyhow::Result<OwnerSelectors> {
+    ensure!(
+        args.container.iter().all(|name| !name.is_empty()),
+        "--container '': a name or the beginning of an id is expected"
+    );
+    Ok(OwnerSelectors {
+        pids: args.pid,
+        comms: args.comm,
+        users: args.user,
+        containers: args.container,
+        pods: args.pod,
+        services: Vec::new(),
+    })
 }
 
 fn output(print: &PrintArgs, color: ColorChoice) -> OutputConfig {

@@ -1,7 +1,7 @@
 //! The netsnoop agent: sources, pipeline, sinks and command line around `netsnoop-core`.
 //!
-//! Sources and sinks never import each other; `pipeline` alone knows both, makes every channel and
-//! starts every thread and task. After `config` nothing reads arguments, environment or terminal state.
+//! Sources and sinks never import each other; only `pipeline`, which makes every channel and starts every thread and
+//! task, and `listing`, which looks and shows without any, know both. After `config` nothing reads arguments, environment or terminal state.
 
 pub mod announcement;
 pub mod cli;
@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod failure;
 pub mod hash_seed;
 pub mod intake;
+mod listing;
 pub mod memory;
 pub mod pipeline;
 pub mod privileges;

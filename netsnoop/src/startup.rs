@@ -26,7 +26,7 @@ use crate::sources::proc_fs::shows_initial_pids;
 use crate::sources::{proc_walk, topology};
 
 /// Where the kubelet links container logs by names that tell pod, namespace and container.
-const CONTAINER_LOGS: &str = "/var/log/containers";
+pub(crate) const CONTAINER_LOGS: &str = "/var/log/containers";
 
 /// What was opened, and what was there already.
 pub struct Opened {

@@ -19,6 +19,10 @@ const LONGEST_SETTLE: Duration = Duration::from_secs(60);
 /// Longest comparison: what is compared is held until its end.
 const LONGEST_COMPARISON: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Between two looks of `list --watch`: a look costs something, and a terminal shows no more.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
+
 /// A user as `--user` names it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum UserSelector {
@@ -60,6 +64,67 @@ impl FromStr for PodName {
             _ => bail!("NAMESPACE/NAME is expected, for example tools/web-1"),
         }
     }
+}
+
+/// Where an end of a socket is, as `--who`, `src` and `dst` name it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// An address, a block of them, a port, or an address with a port.
+    Internet {
+        /// The addresses; `None` is any.
+        addresses: Option<Cidr>,
+        /// The port; `None` is any.
+        port: Option<u16>,
+    },
+    /// The path of a Unix socket, `@` before the name of an abstract one. `*` stands for any characters.
+    Unix(String),
+}
+
+impl FromStr for Place {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.starts_with(['/', '@']) {
+            return Ok(Self::Unix(text.to_owned()));
+        }
+        let (block, port) = split_port(text)?;
+        let port = port.filter(|port| *port != "*").map(parse_port).transpose()?;
+        let addresses = parse_block(&block)?;
+        ensure!(
+            addresses.is_some() || port.is_some(),
+            "an ADDRESS, ADDRESS/PREFIX, :PORT, ADDRESS:PORT or the /path of a Unix socket is expected"
+        );
+        Ok(Self::Internet { addresses, port })
+    }
+}
+
+/// Parses an address or a block of addresses.
+pub(super) fn block(text: &str) -> anyhow::Result<Cidr> {
+    let text = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(text);
+    parse_block(text)?.context("an ADDRESS or ADDRESS/PREFIX is expected")
+}
+
+/// Parses a port's number. Names are not looked up: what a port serves is not told by its number.
+pub(super) fn parse_port(text: &str) -> anyhow::Result<u16> {
+    text.parse().with_context(|| format!("'{text}' is no port"))
+}
+
+/// Parses how long to wait between two looks, such as `2s`; a bare number is in seconds.
+pub(super) fn pause(text: &str) -> anyhow::Result<Duration> {
+    let pause = match text.parse::<u32>() {
+        Ok(seconds) => Duration::from_secs(seconds.into()),
+        Err(_) => duration(text, LONGEST_PAUSE)?,
+    };
+    ensure!(pause >= SHORTEST_PAUSE && pause <= LONGEST_PAUSE, "between 100ms and 1h is expected");
+    Ok(pause)
+}
+
+/// Parses the name of a way to read every socket.
+pub(super) fn listing_way() -> impl TypedValueParser<Value = Rung> {
+    const WAYS: [Rung; 3] = [Rung::Iterator, Rung::SockDiag, Rung::Proc];
+    PossibleValuesParser::new(WAYS.map(Rung::name)).try_map(|name| {
+        WAYS.into_iter().find(|rung| rung.name() == name).ok_or_else(|| anyhow!("no such way"))
+    })
 }
 
 /// Parses a rung's name.
@@ -107,7 +172,7 @@ pub(super) fn service_rule(text: &str) -> anyhow::Result<ServiceRule> {
     let rule = ServiceRule {
         name: Arc::from(name),
         addresses: parse_block(&block)?,
-        port: port.map(|port| port.parse().with_context(|| format!("'{port}' is no port"))).transpose()?,
+        port: port.map(parse_port).transpose()?,
         transport,
     };
     ensure!(rule.addresses.is_some() || rule.port.is_some(), "the service has neither an address nor a port");

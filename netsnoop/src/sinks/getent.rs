@@ -2,6 +2,7 @@
 //! time. A process of its own, because a name service may hang, and because its modules are not ours to load.
 
 use std::collections::{HashMap, VecDeque};
+use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -16,6 +17,10 @@ use crate::sinks::user_names::parse_passwd_line;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a page that is about to be shown may wait for names.
+const MOMENT: Duration = Duration::from_millis(500);
+/// Uids that one process is asked for: their text fits any limit on arguments.
+const ASKED_AT_ONCE: usize = 1000;
 /// How long an answer holds, "no such user" too.
 const ANSWER_HOLDS: Duration = Duration::from_secs(600);
 /// Answers kept; beyond it, all are forgotten and asked for again.
@@ -72,15 +77,50 @@ impl Getent {
         None
     }
 
+    /// The names of these uids, asked for at once and waited for a moment. Those that have none, or whose answer comes
+    /// too late, are not asked for again until answers are due anew.
+    pub(super) fn names_of(&mut self, uids: &[u32], now: Timestamp) -> Vec<(u32, Arc<str>)> {
+        let holds = |answer: &Answer| now.since(answer.at) < ANSWER_HOLDS;
+        let is_new = |uid: &u32| !self.answers.get(uid).is_some_and(holds);
+        let new: Vec<u32> = uids.iter().copied().filter(is_new).take(ASKED_AT_ONCE).collect();
+        if !new.is_empty() {
+            match self.ask_at_once(&new) {
+                Ok(mut names) => {
+                    new.iter().for_each(|uid| self.keep(*uid, Answer { name: names.remove(uid), at: now }));
+                }
+                Err(error) => new.iter().for_each(|uid| self.fail(*uid, now, &error)),
+            }
+        }
+        let known = uids.iter().filter_map(|uid| Some((*uid, self.answers.get(uid)?.name.clone()?)));
+        known.collect()
+    }
+
+    fn ask_at_once(&self, uids: &[u32]) -> io::Result<HashMap<u32, Arc<str>>> {
+        let keys: Vec<String> = uids.iter().map(u32::to_string).collect();
+        let child = spawn(&self.program, &keys)?;
+        let mut question = Question { uid: 0, asked: clock::now(), child };
+        let text = match question.child.stdout.take() {
+            Some(stdout) => {
+                read_until(stdout, question.asked + MOMENT, ANSWER_MAX_BYTES * keys.len() as u64)?
+            }
+            None => Vec::new(),
+        };
+        Ok(text
+            .split(|byte| *byte == b'\n')
+            .filter_map(parse_passwd_line)
+            .map(|(name, uid)| (uid, name))
+            .collect())
+    }
+
     /// The uid of `name`, waited for.
     pub(super) fn uid_of(&self, name: &str) -> io::Result<Option<u32>> {
         if name.starts_with('-') {
             return Ok(None);
         }
         let now = clock::now();
-        let mut question = Question { uid: 0, asked: now, child: spawn(&self.program, name)? };
+        let mut question = Question { uid: 0, asked: now, child: spawn(&self.program, &[name])? };
         let text = match question.child.stdout.take() {
-            Some(stdout) => read_until(stdout, now + PATIENCE)?,
+            Some(stdout) => read_until(stdout, now + PATIENCE, ANSWER_MAX_BYTES)?,
             None => Vec::new(),
         };
         Ok(first_entry(&text).filter(|(found, _)| &**found == name).map(|(_, uid)| uid))
@@ -99,7 +139,7 @@ impl Getent {
             return;
         }
         let Some(uid) = self.waiting.pop_front() else { return };
-        match spawn(&self.program, &uid.to_string()) {
+        match spawn(&self.program, &[uid.to_string()]) {
             Ok(child) => self.running = Some(Question { uid, asked: now, child }),
             Err(error) => self.fail(uid, now, &error),
         }
@@ -148,9 +188,10 @@ impl Drop for Question {
     }
 }
 
-fn spawn(program: &str, key: &str) -> io::Result<Child> {
+fn spawn(program: &str, keys: &[impl AsRef<OsStr>]) -> io::Result<Child> {
     Command::new(program)
-        .args(["passwd", key])
+        .arg("passwd")
+        .args(keys)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -176,10 +217,10 @@ fn first_entry(text: &[u8]) -> Option<(Arc<str>, u32)> {
 }
 
 /// Reads up to the end, the limit or the deadline.
-fn read_until(mut from: ChildStdout, deadline: Timestamp) -> io::Result<Vec<u8>> {
+fn read_until(mut from: ChildStdout, deadline: Timestamp, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let mut chunk = [0; 1024];
-    while (text.len() as u64) < ANSWER_MAX_BYTES {
+    while (text.len() as u64) < bytes_max {
         let left = deadline.since(clock::now());
         let wait = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
         if poll(&mut [PollFd::new(&from, PollFlags::IN)], Some(&wait))? == 0 {

@@ -5,6 +5,7 @@
 
 mod community_id;
 mod comparison;
+mod container_name;
 mod escape;
 mod expression;
 mod getent;
@@ -12,6 +13,7 @@ mod jsonl;
 pub mod ledger_text;
 mod line;
 mod lines;
+pub mod listing;
 mod owner_filter;
 #[cfg(test)]
 mod samples;

@@ -52,6 +52,16 @@ impl OwnerFilter {
             && (!self.asks_of_ends() || self.end_fits(&record.client) || self.end_fits(&record.server))
     }
 
+    /// Whether a process that holds a socket passes; services are not asked for.
+    pub(super) fn holder_fits(&self, process: &Process, container: Option<&Container>) -> bool {
+        self.process_fits(process) && self.container_fits(container)
+    }
+
+    /// Whether a socket that nobody holds passes: it has no more than the user who made it.
+    pub(super) fn nobodys_fits(&self, uid: Option<u32>) -> bool {
+        self.only_asks_for_user(uid) && self.container_fits(None)
+    }
+
     const fn asks_of_ends(&self) -> bool {
         self.asks_of_processes() || !self.containers.is_empty() || !self.pods.is_empty()
     }
@@ -62,20 +72,22 @@ impl OwnerFilter {
 
     fn end_fits(&self, end: &EndRecord) -> bool {
         let container = end.facts.as_ref().and_then(|facts| facts.container.as_ref());
-        (!self.asks_of_processes() || self.owner_fits(end))
-            && any_or_unasked(&self.containers, |wanted| {
-                container.is_some_and(|container| is_named(container, wanted))
-            })
-            && any_or_unasked(&self.pods, |wanted| {
-                container.is_some_and(|container| is_of_pod(container, wanted))
-            })
+        (!self.asks_of_processes() || self.owner_fits(end)) && self.container_fits(container)
+    }
+
+    fn container_fits(&self, container: Option<&Container>) -> bool {
+        any_or_unasked(&self.containers, |wanted| {
+            container.is_some_and(|container| is_named(container, wanted))
+        }) && any_or_unasked(&self.pods, |wanted| {
+            container.is_some_and(|container| is_of_pod(container, wanted))
+        })
     }
 
     fn owner_fits(&self, end: &EndRecord) -> bool {
         match &end.attribution.owner {
             Owner::Process(process) => self.process_fits(process),
             Owner::Shared(sharers) => sharers.iter().any(|sharer| self.process_fits(sharer)),
-            Owner::Unattributed(_) => self.only_asks_for_user_of(end),
+            Owner::Unattributed(_) => self.only_asks_for_user(end.attribution.socket_uid),
             Owner::Kernel => false,
         }
     }
@@ -87,10 +99,10 @@ impl OwnerFilter {
     }
 
     /// Where no process is known, the socket still has a user.
-    fn only_asks_for_user_of(&self, end: &EndRecord) -> bool {
+    fn only_asks_for_user(&self, uid: Option<u32>) -> bool {
         self.pids.is_empty()
             && self.comms.is_empty()
-            && end.attribution.socket_uid.is_some_and(|uid| self.uids.contains(&uid))
+            && any_or_unasked(&self.uids, |wanted| Some(*wanted) == uid)
     }
 }
 

@@ -40,10 +40,11 @@ impl EndUsers {
 
 /// A moment as RFC 3339 in UTC with nanoseconds.
 #[derive(Clone, Copy, Debug)]
-struct Moment(WallTime);
+pub(super) struct Moment(WallTime);
 
 impl Moment {
-    fn new(at: Timestamp, clock: WallClock) -> Self {
+    /// Of a time since boot.
+    pub(super) fn new(at: Timestamp, clock: WallClock) -> Self {
         // 64 bits of nanoseconds end in the year 2554, well inside of what the type holds.
         Self(WallTime::from_nanosecond(i128::from(clock.to_unix_nanos(at))).unwrap_or(WallTime::MAX))
     }
@@ -137,22 +138,25 @@ struct Executable<'a> {
     path: &'a str,
 }
 
+/// A user.
 #[derive(Serialize, Debug)]
-struct User<'a> {
-    id: u32,
+pub(super) struct User<'a> {
+    pub(super) id: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
+    pub(super) name: Option<&'a str>,
 }
 
+/// A container.
 #[derive(Serialize, Debug)]
-struct ContainerKeys<'a> {
+pub(super) struct ContainerKeys<'a> {
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     runtime: Option<&'static str>,
 }
 
+/// Where in Kubernetes a container is.
 #[derive(Serialize, Debug)]
-struct Kubernetes<'a> {
+pub(super) struct Kubernetes<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     namespace: Option<Named<'a>>,
     pod: PodKeys<'a>,
@@ -167,9 +171,10 @@ struct PodKeys<'a> {
     name: Option<&'a str>,
 }
 
+/// Something that has a name and no more.
 #[derive(Serialize, Debug)]
-struct Named<'a> {
-    name: &'a str,
+pub(super) struct Named<'a> {
+    pub(super) name: &'a str,
 }
 
 #[derive(Serialize, Debug)]
@@ -264,8 +269,7 @@ impl<'a> End<'a> {
             netns: end.namespace.map(Netns::from),
             process: end.attribution.owning_process().map(|process| ProcessKeys::new(process, facts, clock)),
             user: end_uid(end).map(|id| User { id, name: user_name }),
-            container: container
-                .map(|container| ContainerKeys { id: &container.id, runtime: container.runtime }),
+            container: container.map(ContainerKeys::new),
             k8s: container.and_then(Kubernetes::new),
             attribution: AttributionKeys::new(end, clock),
         }
@@ -285,8 +289,16 @@ impl<'a> ProcessKeys<'a> {
     }
 }
 
+impl<'a> ContainerKeys<'a> {
+    /// Of a container.
+    pub(super) fn new(container: &'a Container) -> Self {
+        Self { id: &container.id, runtime: container.runtime }
+    }
+}
+
 impl<'a> Kubernetes<'a> {
-    fn new(container: &'a Container) -> Option<Self> {
+    /// Of a container, if it is one of a pod's.
+    pub(super) fn new(container: &'a Container) -> Option<Self> {
         let pod = container.pod.as_deref()?;
         Some(Self {
             namespace: pod.namespace.as_deref().map(|name| Named { name }),

@@ -12,6 +12,7 @@ use netsnoop_core::process::{Container, Process};
 
 use crate::clock::WallClock;
 use crate::sinks::Sink;
+use crate::sinks::container_name::ContainerName;
 use crate::sinks::escape::Escaped;
 use crate::sinks::line::{Line, Paint};
 use crate::sinks::schema::{EndUsers, end_uid};
@@ -22,8 +23,6 @@ const OWNER_WIDTH: usize = 28;
 const ENDPOINT_WIDTH: usize = 21;
 /// Sharers named in a line; the rest are counted.
 const SHARERS_SHOWN: usize = 2;
-/// Characters of a container id, as container tools show it.
-const CONTAINER_ID_SHOWN: usize = 12;
 
 /// How lines look.
 #[derive(Clone, Debug)]
@@ -122,21 +121,7 @@ impl Line {
 
     fn container(&mut self, container: &Container) {
         self.put(Paint::Plain, ' ');
-        let pod = container.pod.as_deref();
-        match pod.map(|pod| (pod.namespace.as_deref(), pod.name.as_deref(), &pod.uid)) {
-            Some((Some(namespace), Some(pod), _)) => {
-                self.put(Paint::Container, format_args!("{}/{}", Escaped(namespace), Escaped(pod)));
-                if let Some(name) = container.name.as_deref() {
-                    self.put(Paint::Container, format_args!("/{}", Escaped(name)));
-                }
-            }
-            Some((_, _, uid)) => self.put(Paint::Container, format_args!("pod:{}", Escaped(uid))),
-            None => {
-                let id: String = container.id.chars().take(CONTAINER_ID_SHOWN).collect();
-                let runtime = container.runtime.unwrap_or("container");
-                self.put(Paint::Container, format_args!("{runtime}:{}", Escaped(&id)));
-            }
-        }
+        self.put(Paint::Container, ContainerName(container));
     }
 
     fn ends(&mut self, record: &ConnectionRecord) {

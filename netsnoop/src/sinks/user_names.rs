@@ -2,7 +2,7 @@
 //! that is never waited for. Until that one has answered, a uid has no name. Nothing is asked of the network here;
 //! what `getent` does is the node's own configuration (nsswitch.conf).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -69,6 +69,21 @@ impl UserNames {
             }
         }
         self.getent.as_mut()?.name(uid, now)
+    }
+
+    /// The names of all these uids. Waits a little for the name service if the passwd file does not have them all.
+    pub fn names_of(&mut self, uids: &BTreeSet<u32>, now: Timestamp) -> HashMap<u32, Arc<str>> {
+        let mut names = HashMap::new();
+        if let Some(passwd) = self.passwd.as_mut() {
+            passwd.refresh(now);
+            let known = uids.iter().filter_map(|uid| Some((*uid, passwd.names.get(uid)?.clone())));
+            names.extend(known);
+        }
+        let unknown: Vec<u32> = uids.iter().copied().filter(|uid| !names.contains_key(uid)).collect();
+        if let Some(getent) = self.getent.as_mut().filter(|_| !unknown.is_empty()) {
+            names.extend(getent.names_of(&unknown, now));
+        }
+        names
     }
 
     /// The uid of `name`. Waits for the name service if the passwd file does not have it: for the start only.

@@ -12,6 +12,7 @@ mod identity;
 mod lab;
 mod ladder;
 mod least_privilege;
+mod list;
 mod load;
 mod nat;
 mod owners;

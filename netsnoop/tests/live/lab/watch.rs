@@ -83,6 +83,12 @@ impl Watch {
         found.unwrap_or_else(|| panic!("no record of {what} in\n{}", self.stdout.so_far().join("\n")))
     }
 
+    /// Waits for a line on standard output that fits.
+    pub(crate) fn wait_for_line(&self, what: &str, fits: impl Fn(&str) -> bool) {
+        let found = self.stdout.wait(patience(), |line| fits(line).then_some(()));
+        found.unwrap_or_else(|| panic!("no line of {what} in\n{}", self.stdout.so_far().join("\n")));
+    }
+
     /// Asks it to end as Ctrl-C does, and waits; the books must balance.
     pub(crate) fn stop(self) -> Ended {
         let ended = self.interrupt();

@@ -1,0 +1,135 @@
+//! `netsnoop list`: look, show, and with `--watch` look again. One thread of control and no channel: beside `pipeline`
+//! it alone knows sources and sinks.
+
+use std::collections::HashMap;
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::ListConfig;
+use crate::counters::Counters;
+use crate::failure::Failure;
+use crate::sinks::listing::{self, Listing};
+use crate::sources::inventory::{self, InventorySettings, WayFails};
+use crate::sources::topology;
+use crate::startup::CONTAINER_LOGS;
+
+/// Moves to the top left and clears all below (ECMA-48, 8.3.21 and 8.3.39).
+const NEW_PAGE: &str = "\x1b[H\x1b[J";
+
+/// Runs `netsnoop list` to its end.
+pub(crate) fn run(config: &ListConfig) -> Result<(), Failure> {
+    let counters = Arc::new(Counters::default());
+    let mut listing = listing::open(config, counters.clone())?;
+    let mut remarks = Remarks::default();
+    match config.watch {
+        None => {
+            look(config, &mut listing, &counters)?;
+            show(&mut listing, "", &mut remarks)?;
+            Ok(())
+        }
+        Some(pause) => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_io()
+                .enable_time()
+                .build()
+                .context("starting the tokio runtime")?;
+            runtime.block_on(keep_looking(config, (&mut listing, &mut remarks), &counters, pause))
+        }
+    }
+}
+
+async fn keep_looking(
+    config: &ListConfig,
+    (listing, remarks): (&mut Listing, &mut Remarks),
+    counters: &Arc<Counters>,
+    pause: Duration,
+) -> Result<(), Failure> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut next = tokio::time::interval(pause);
+    next.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut before = if config.show.redraw { NEW_PAGE } else { "" };
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return Ok(()),
+            _ = next.tick() => {}
+        }
+        look(config, listing, counters)?;
+        if !show(listing, before, remarks)? {
+            return Ok(());
+        }
+        if !config.show.redraw {
+            before = "\n";
+        }
+    }
+}
+
+fn look(config: &ListConfig, listing: &mut Listing, counters: &Arc<Counters>) -> Result<(), Failure> {
+    let owners = &config.question.owners;
+    let settings = InventorySettings {
+        proc_root: config.proc_root.clone(),
+        container_logs: CONTAINER_LOGS.into(),
+        via: config.via,
+        protocols: config.question.protocols,
+        // What nobody holds has a user and no more.
+        unheld: owners.pids.is_empty()
+            && owners.comms.is_empty()
+            && owners.containers.is_empty()
+            && owners.pods.is_empty(),
+    };
+    let inventory = inventory::read(&settings, counters).map_err(failure)?;
+    listing.take(inventory);
+    if listing.needs_addresses() {
+        let topology = topology::read(&config.proc_root, counters).with_context(|| {
+            format!("reading the addresses of namespaces below {}", config.proc_root.display())
+        })?;
+        let namespaces = topology.namespaces.into_iter();
+        let addresses: HashMap<_, _> = namespaces.map(|facts| (facts.key.inode, facts.addresses)).collect();
+        listing.learn(addresses);
+    }
+    Ok(())
+}
+
+fn failure(error: anyhow::Error) -> Failure {
+    let advice = "leave --via out to use what works; `netsnoop doctor` tells what is missing";
+    if error.is::<WayFails>() {
+        Failure::unavailable(anyhow!("{error:#}; {advice}"))
+    } else {
+        Failure::from(error)
+    }
+}
+
+/// Writes a page. `false`: nobody reads any more.
+fn show(listing: &mut Listing, before: &str, remarks: &mut Remarks) -> Result<bool, Failure> {
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let written = out.write_all(before.as_bytes()).and_then(|()| listing.write(&mut out));
+    match written.and_then(|said| out.flush().map(|()| said)) {
+        Ok(said) => remarks.say(said).map(|()| true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::from(anyhow!(error).context("writing to standard output"))),
+    }
+}
+
+/// What was said on standard error. Each remark is made once, however often is looked.
+#[derive(Debug, Default)]
+struct Remarks {
+    said: Vec<String>,
+}
+
+impl Remarks {
+    fn say(&mut self, remarks: Vec<String>) -> Result<(), Failure> {
+        let mut out = io::stderr().lock();
+        for remark in remarks {
+            if !self.said.contains(&remark) {
+                writeln!(out, "netsnoop: {remark}").context("writing to standard error")?;
+                self.said.push(remark);
+            }
+        }
+        Ok(())
+    }
+}
