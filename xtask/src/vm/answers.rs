@@ -11,6 +11,10 @@ use crate::truth::Score;
 pub(super) struct Answers {
     /// The kernel's version as Debian counts it, `6.12.117-1`.
     pub(super) kernel: String,
+    /// The day it ran, `2026-11-22`.
+    pub(super) date: String,
+    /// netsnoop's version.
+    pub(super) netsnoop: String,
     /// What doctor said, if it ended well.
     pub(super) doctor: Option<Diagnosis>,
     /// The truth bench's scores, by way.
@@ -52,6 +56,8 @@ impl Answers {
         for section in written.split("== ").skip(1) {
             match section.split_once('\n') {
                 Some(("kernel", text)) => answers.kernel = debian_version(text).to_owned(),
+                Some(("date", text)) => answers.date = text.trim().to_owned(),
+                Some(("version", text)) => answers.netsnoop = version(text),
                 Some(("doctor", text)) => answers.doctor = Some(serde_json::from_str(text)?),
                 Some(("truth", text)) => answers.truth = serde_json::from_str(text)?,
                 _ => {}
@@ -72,6 +78,12 @@ fn debian_version(uname: &str) -> &str {
     words.nth(1).unwrap_or("?")
 }
 
+/// `netsnoop 0.1.0`, then a line `commit: c5a97eedc211`.
+fn version(text: &str) -> String {
+    let words: Vec<&str> = text.lines().take(2).filter_map(|line| line.split_whitespace().nth(1)).collect();
+    words.join(", ")
+}
+
 /// libtest, one test at a time: `test NAME ... `, then what the test prints, then `ok` or `FAILED`.
 fn tests(console: &[String]) -> BTreeMap<String, Verdict> {
     let mut verdicts = BTreeMap::new();
@@ -82,15 +94,18 @@ fn tests(console: &[String]) -> BTreeMap<String, Verdict> {
             running = Some(name.to_owned());
             rest = more;
         }
-        let Some(name) = &running else { continue };
+        let Some(name) = running.clone() else { continue };
         let skipped = line.strip_prefix("skipped: ").and_then(|skipped| skipped.split_once(": "));
         let verdict = match (rest, skipped) {
             (_, Some((_, reason))) => Verdict::LeftOut(reason.to_owned()),
             ("FAILED", _) => Verdict::Failed,
-            ("ok", _) => verdicts.remove(name).unwrap_or(Verdict::Passed),
+            ("ok", _) => verdicts.remove(&name).unwrap_or(Verdict::Passed),
             _ => continue,
         };
-        verdicts.insert(name.clone(), verdict);
+        verdicts.insert(name, verdict);
+        if ["ok", "FAILED"].contains(&rest) {
+            running = None;
+        }
     }
     verdicts
 }
@@ -107,6 +122,7 @@ mod tests {
             "test ladder::kprobe ... ",
             "skipped: ladder::kprobe: this kernel lacks kprobes",
             "ok",
+            "skipped: mptcp (auto): this kernel has no MPTCP",
             "test ladder::proc ... FAILED",
             "test ladder::tp_btf ... ",
         ];

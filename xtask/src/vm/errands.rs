@@ -38,6 +38,15 @@ impl Condition {
         }
     }
 
+    /// The file that keeps what a guest in this condition told.
+    pub(super) const fn file(self) -> &'static str {
+        match self {
+            Self::Plain => "plain.json",
+            Self::NoBtf => "no-btf.json",
+            Self::Restricted => "restricted.json",
+        }
+    }
+
     const fn preparation(self) -> &'static str {
         match self {
             Self::Plain => "",
@@ -93,6 +102,8 @@ pub(super) fn script(condition: Condition, programs: &Programs<'_>, modules: &[S
          export NETSNOOP_TEST_SLOWNESS=10 NETSNOOP_UNDER_TEST={netsnoop}\n\
          answer() {{ echo \"== $1\"; shift; \"$@\"; }}\n\
          answer kernel busybox uname -v > /dev/ttyS1\n\
+         answer date busybox date -u +%F > /dev/ttyS1\n\
+         answer version {netsnoop} --version > /dev/ttyS1\n\
          answer doctor {runner} {netsnoop} doctor -o json > /dev/ttyS1\n\
          echo VM-ERRAND doctor $?\n\
          {live} --test-threads=1 {tests}\n\

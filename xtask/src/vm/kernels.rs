@@ -40,7 +40,7 @@ fn suite_of(series: &str) -> Result<&'static str> {
 /// The newest kernel of `series`, from an earlier call or from Debian's mirror.
 pub(crate) fn fetch(series: &str) -> Result<Kernel> {
     let suite = suite_of(series)?;
-    let folder = shell::target_folder()?.join("vm").join(series);
+    let folder = folder(series)?;
     let root = folder.join("root");
     if let Ok(kernel) = unpacked(&folder) {
         return Ok(kernel);
@@ -62,6 +62,11 @@ pub(crate) fn fetch(series: &str) -> Result<Kernel> {
     let depmod = shell::find("depmod").context("looking for depmod")?;
     shell::run(Command::new(depmod).arg("-b").arg(&root).arg(&kernel.release))?;
     Ok(kernel)
+}
+
+/// Where all that belongs to a series is kept.
+pub(super) fn folder(series: &str) -> Result<PathBuf> {
+    Ok(shell::target_folder()?.join("vm").join(series))
 }
 
 fn unpacked(folder: &Path) -> Result<Kernel> {

@@ -19,6 +19,7 @@ use self::answers::Answers;
 use self::errands::Condition;
 use self::kernels::Kernel;
 use self::page::Visit;
+use self::qemu::Written;
 use crate::test::{self, Tally, TestBinary};
 use crate::{prerequisites, shell};
 
@@ -51,8 +52,8 @@ pub(crate) struct VmArguments {
     /// Run the live tests whose names contain this, in place of those about hooks
     #[arg(long)]
     filter: Option<String>,
-    /// Put the result into docs/kernels.md
-    #[arg(long, requires = "all")]
+    /// Put what was last told by each kernel, now or earlier, into docs/kernels.md
+    #[arg(long, conflicts_with = "filter")]
     write: bool,
     /// Install what is missing without asking
     #[arg(long, short)]
@@ -85,14 +86,30 @@ pub(crate) fn test(arguments: &VmArguments) -> Result<ExitCode> {
         filter: arguments.filter.as_deref(),
     };
     let mut tally = Tally::default();
-    let mut tour = Tour { programs, tally: &mut tally, visits: Vec::new(), missing: Vec::new() };
+    let mut tour = Tour { programs, tally: &mut tally, missing: Vec::new() };
     for (series, conditions) in arguments.boots() {
         tour.boot(series, conditions)?;
     }
     if arguments.write {
-        page::PAGE.write(&page::render(&tour.visits, &tour.missing)?)?;
+        page::PAGE.write(&page::render(&visits()?, &tour.missing)?)?;
     }
     tally.close()
+}
+
+/// What each kernel told last in each condition.
+fn visits() -> Result<Vec<Visit>> {
+    let mut visits = Vec::new();
+    for series in kernels::SERIES {
+        let folder = kernels::folder(series)?;
+        for condition in Condition::ALL {
+            if let Some(written) = Written::kept(&folder.join(condition.file()))? {
+                let answers = Answers::read(&written.answers, &written.console);
+                let answers = answers.with_context(|| format!("reading what {series} told"))?;
+                visits.push(Visit { condition, answers });
+            }
+        }
+    }
+    Ok(visits)
 }
 
 /// As a part of all tests: what cannot be had is named and left out.
@@ -104,7 +121,7 @@ pub(crate) fn test_defaults(binaries: &[TestBinary], netsnoop: &Path, tally: &mu
     }
     let this = env::current_exe().context("looking for this program's file")?;
     let programs = Programs { live: live_binary(binaries)?, netsnoop, truth: Some(&this), filter: None };
-    let mut tour = Tour { programs, tally, visits: Vec::new(), missing: Vec::new() };
+    let mut tour = Tour { programs, tally, missing: Vec::new() };
     for (series, conditions) in DEFAULT {
         tour.boot(series, conditions)?;
     }
@@ -139,7 +156,6 @@ fn live_binary(binaries: &[TestBinary]) -> Result<&TestBinary> {
 struct Tour<'a> {
     programs: Programs<'a>,
     tally: &'a mut Tally,
-    visits: Vec<Visit>,
     /// Kernels that could not be had, with why.
     missing: Vec<String>,
 }
@@ -170,11 +186,10 @@ impl Tour<'_> {
         let init = errands::script(condition, &self.programs, &stage.modules)?;
         let initramfs = stage.pack(&init).context("packing the guest's files")?;
         let written = qemu::run(kernel, &initramfs, self.tally)?;
-        match Answers::read(&written.answers, &written.console) {
-            Ok(answers) => self.visits.push(Visit { condition, answers }),
-            Err(error) => {
-                self.tally.count(&format!("what doctor said in {} ({error})", kernel.release), false)
-            }
+        if let Err(error) = Answers::read(&written.answers, &written.console) {
+            self.tally.count(&format!("reading what {} told ({error})", kernel.release), false);
+        } else if self.programs.filter.is_none() {
+            written.keep(&kernel.folder.join(condition.file()))?;
         }
         shell::say(&format!("guest {} took {:.0} s", kernel.release, started.elapsed().as_secs_f64()))
     }

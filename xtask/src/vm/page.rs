@@ -2,20 +2,18 @@
 //! traffic were right with that rung alone. No timings: an emulated guest has none that mean anything.
 
 use std::fmt::Write;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use super::answers::{Answers, Verdict};
 use super::errands::Condition;
 use crate::generated::Generated;
-use crate::shell;
 use crate::truth::summary;
 
 /// The page, and the lines its generated part is between.
 pub(super) const PAGE: Generated = Generated {
     path: "docs/kernels.md",
-    begin: "<!-- cargo xtask vm-test --all --write -->",
+    begin: "<!-- cargo xtask vm-test --write -->",
     end: "<!-- end of what the command wrote -->",
 };
 
@@ -30,12 +28,7 @@ const RUNGS: [&str; 8] = ["kprobe", "fentry", "sockops", "tp_btf", "raw_tp", "it
 
 /// The generated part of the page. `missing` are the kernels that could not be had, with why.
 pub(super) fn render(visits: &[Visit], missing: &[String]) -> Result<String> {
-    let date = shell::read(Command::new("date").args(["--utc", "+%F"]))?;
-    let mut text = format!(
-        "{}, netsnoop {}, Debian's cloud kernels for amd64.\n",
-        date.trim(),
-        env!("CARGO_PKG_VERSION")
-    );
+    let mut text = String::from("Debian's cloud kernels for amd64.\n");
     for line in missing {
         writeln!(text, "\nNot to be had: {line}.").context("rendering the page")?;
     }
@@ -61,6 +54,12 @@ fn section(text: &mut String, condition: Condition, guests: &[&Answers]) -> std:
     writeln!(text, "\n### {}\n{explanation}\n", condition.title())?;
     let kernels: Vec<&str> = guests.iter().map(|guest| guest.kernel_release()).collect();
     writeln!(text, "| | {} |\n|---|{}", kernels.join(" | "), "---|".repeat(kernels.len()))?;
+    for (what, told) in
+        [("run on", (|guest| &guest.date) as fn(&Answers) -> &String), ("with", |guest| &guest.netsnoop)]
+    {
+        let cells: Vec<&str> = guests.iter().map(|guest| told(guest).as_str()).collect();
+        writeln!(text, "| {what} | {} |", cells.join(" | "))?;
+    }
     for rung in RUNGS {
         let cells: Vec<String> = guests.iter().map(|guest| cell(guest, rung)).collect();
         writeln!(text, "| `{rung}` | {} |", cells.join(" | "))?;
@@ -118,20 +117,12 @@ fn verdict_together(guest: &Answers, condition: Condition) -> &'static str {
     verdict.map_or("not told", Verdict::word)
 }
 
-/// Every reason once, with the kernels it was given on, and what doctor says to do.
+/// Every reason once, with the kernels and rungs it was given for, and what doctor says to do.
 fn refusals(guests: &[&Answers]) -> Vec<String> {
     let mut refusals: Vec<(String, Vec<&str>)> = Vec::new();
     for guest in guests {
-        for finding in guest.doctor.iter().flat_map(|doctor| &doctor.rungs) {
-            if finding.state == "works" {
-                continue;
-            }
-            let line = format!(
-                "`{}`: {}. Doctor's remedy: {}.",
-                finding.name,
-                finding.details.join("; "),
-                finding.remedies.join("; ")
-            );
+        for (why, rungs) in refusals_of(guest) {
+            let line = format!("{}: {why}", rungs.join(", "));
             match refusals.iter_mut().find(|(known, _)| *known == line) {
                 Some((_, kernels)) => kernels.push(guest.kernel_release()),
                 None => refusals.push((line, vec![guest.kernel_release()])),
@@ -139,6 +130,28 @@ fn refusals(guests: &[&Answers]) -> Vec<String> {
         }
     }
     refusals.into_iter().map(|(line, kernels)| format!("{}: {line}", kernels.join(", "))).collect()
+}
+
+/// Reasons and remedies, each with the rungs it was given for.
+fn refusals_of(guest: &Answers) -> Vec<(String, Vec<String>)> {
+    let mut refusals: Vec<(String, Vec<String>)> = Vec::new();
+    for finding in guest.doctor.iter().flat_map(|doctor| &doctor.rungs) {
+        if finding.state == "works" {
+            continue;
+        }
+        // Of several lines the first counts programs, which the table tells in a word.
+        let reasons = match finding.details.as_slice() {
+            [_count, reasons @ ..] if !reasons.is_empty() => reasons,
+            all => all,
+        };
+        let why = format!("{}. Doctor's remedy: {}.", reasons.join("; "), finding.remedies.join("; "));
+        let rung = format!("`{}`", finding.name);
+        match refusals.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, rungs)) => rungs.push(rung),
+            None => refusals.push((why, vec![rung])),
+        }
+    }
+    refusals
 }
 
 impl Verdict {

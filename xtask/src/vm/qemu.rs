@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 use super::kernels::Kernel;
 use crate::shell;
@@ -17,12 +18,34 @@ use crate::test::Tally;
 /// After which a guest is taken to hang.
 const LIMIT: Duration = Duration::from_secs(1200);
 
+/// Without its check a kernel does not panic where a busy host lets its timer starve while it boots
+/// (<https://docs.kernel.org/admin-guide/kernel-parameters.html>, `no_timer_check`).
+const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off no_timer_check";
+
 /// What a guest wrote.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Written {
     /// Lines of the console.
     pub(super) console: Vec<String>,
     /// All of the second serial port.
     pub(super) answers: String,
+}
+
+impl Written {
+    /// Keeps it in a file, for a page that is put together from several runs.
+    pub(super) fn keep(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string(self).context("rendering what the guest wrote")?;
+        fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// What was kept; `None` if nothing was.
+    pub(super) fn kept(path: &Path) -> Result<Option<Self>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("understanding {}", path.display())).map(Some)
+    }
 }
 
 /// Boots, shows the console, counts the tests. A guest that does not come to its end (a panic, a hang) is a
@@ -32,7 +55,7 @@ pub(super) fn run(kernel: &Kernel, initramfs: &Path, tally: &mut Tally) -> Resul
     let mut qemu = Command::new("qemu-system-x86_64");
     qemu.args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1536"])
         .args(["-display", "none", "-nodefaults", "-no-user-config", "-no-reboot", "-nic", "none"])
-        .args(["-append", "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off", "-serial", "stdio"])
+        .args(["-append", COMMAND_LINE, "-serial", "stdio"])
         .arg("-serial")
         .arg(format!("file:{}", answers.display()))
         .arg("-kernel")
@@ -74,12 +97,18 @@ fn read_lines(console: ChildStdout) -> Receiver<String> {
 fn follow(lines: &Receiver<String>, tally: &mut Tally) -> Result<Vec<String>> {
     let deadline = Instant::now() + LIMIT;
     let mut console = Vec::new();
+    let mut tested = false;
     while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         writeln!(io::stdout().lock(), "{line}").context("writing to standard output")?;
-        tally.read_line(&line);
+        match line.strip_prefix("skipped: ").and_then(|skipped| skipped.split_once(": ")) {
+            // What the truth bench leaves out is no test that libtest counts.
+            Some((name, why)) if tested => tally.skip(name, why),
+            _ => tally.read_line(&line),
+        }
         if let Some((errand, code)) =
             line.strip_prefix("VM-ERRAND ").and_then(|errand| errand.rsplit_once(' '))
         {
+            tested |= errand == "live tests";
             // With 101 libtest says that tests failed, which are counted one by one.
             tally.count(errand, code == "0" || code == "101");
         }
