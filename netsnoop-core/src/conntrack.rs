@@ -53,6 +53,9 @@ pub enum ConntrackError {
     /// Something that every entry has is missing.
     #[error("conntrack message has no {0}")]
     Missing(&'static str),
+    /// Its two directions are of different protocols.
+    #[error("conntrack message has two protocols")]
+    TwoProtocols,
 }
 
 /// What a message of this type says; `None` if it is of another kind or protocol, or nothing is translated.
@@ -77,6 +80,9 @@ pub fn decode(message_type: u16, body: &[u8]) -> Result<Option<TranslationChange
     let reply = reply.ok_or(ConntrackError::Missing("reply tuple"))?;
     let id = id.ok_or(ConntrackError::Missing("id"))?;
     let (Some(original), Some(reply)) = (original, reply) else { return Ok(None) };
+    if original.transport != reply.transport {
+        return Err(ConntrackError::TwoProtocols);
+    }
     let translation = Translation { original, reply, id };
     Ok(translation.translates().then_some(match message_type {
         NEW => TranslationChange::Began(translation),

@@ -65,6 +65,7 @@ fn what_is_missing_is_named() {
     let error = |hex: &str| decode(NEW, &bytes(hex)).expect_err("something is missing");
     assert_eq!(error("0200"), ConntrackError::CutShort { wanted: 4, had: 2 });
     assert_eq!(error("02000000"), ConntrackError::Missing("original tuple"));
+    assert_eq!(error(&UDP_BOTH.replacen("0500010011", "0500010006", 1)), ConntrackError::TwoProtocols);
     assert_eq!(error(&UDP_BOTH.replace("08000c00", "08000d00")), ConntrackError::Missing("id"));
     assert_eq!(error(&UDP_BOTH.replace("06000300", "06000500")), ConntrackError::Missing("destination port"));
     assert_eq!(
