@@ -152,12 +152,18 @@ pub fn answers(question: Question, datagram: &[u8]) -> impl Iterator<Item = Answ
             return Some(Answer::Unreadable);
         };
         Some(match header.kind {
+            // A listing that fails, as for lack of a handler, ends with its errno.
+            DONE if body.i32(0).is_some_and(i32::is_negative) => refused(&body),
             DONE => Answer::Done { interrupted: header.flags & INTERRUPTED != 0 },
-            // Both are negative errnos (man 7 netlink).
-            ERROR => body.i32(0).map_or(Answer::Unreadable, |code| Answer::Refused(code.saturating_neg())),
+            ERROR => refused(&body),
             _ => socket_of(question, &body).map_or(Answer::Unreadable, Answer::Socket),
         })
     })
+}
+
+/// Errnos are told negative (man 7 netlink).
+fn refused(body: &Bytes<'_>) -> Answer {
+    body.i32(0).map_or(Answer::Unreadable, |code| Answer::Refused(code.saturating_neg()))
 }
 
 struct Header {
@@ -348,5 +354,161 @@ impl<'a> Bytes<'a> {
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
             Some((kind, Bytes(value)))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use proptest::prelude::*;
+
+    fn message(kind: u16, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(HEADER_BYTES + body.len()).unwrap();
+        let mut bytes = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 10], body].concat();
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn words(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    }
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(4 + value.len()).unwrap();
+        let mut bytes = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn check(group: ProtocolGroup, body: &[u8], expected: &ListedSocket) {
+        let question = Question::all_of(group)[0];
+        let datagram = [message(SOCK_DIAG_BY_FAMILY, body), message(DONE, &words(&[0]))].concat();
+        let found: Vec<_> = answers(question, &datagram).collect();
+        assert_eq!(found, [Answer::Socket(expected.clone()), Answer::Done { interrupted: false }]);
+    }
+
+    #[test]
+    fn a_tcp_socket() {
+        let tcp = [
+            &[AF_INET, 1, 0, 0, 0x1f, 0x90, 0xd3, 0x56][..],
+            &[127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[127, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &words(&[3, 7, 1, 0, 12, 5, 10001, 21817]),
+        ]
+        .concat();
+        let end = |last, port| SocketEnd { address: Ipv4Addr::new(127, 0, 0, last).into(), port };
+        let addresses =
+            Addresses::Internet { local: end(1, 8080), remote: end(2, 54102), interface: NonZeroU32::new(3) };
+        let expected = ListedSocket {
+            receive_queue: Some(12),
+            send_queue: Some(5),
+            uid: Some(10001),
+            ..base(Protocol::Tcp, 1, addresses)
+        };
+        check(ProtocolGroup::Tcp, &tcp, &expected);
+    }
+
+    /// With the inode and cookie that all of these have.
+    fn base(protocol: Protocol, state: u8, addresses: Addresses) -> ListedSocket {
+        ListedSocket {
+            inode: NonZeroU64::new(21817),
+            cookie: NonZeroU64::new((1 << 32) | 7),
+            ..ListedSocket::new(protocol, TcpState(state), addresses)
+        }
+    }
+
+    #[test]
+    fn sockets_of_other_families() {
+        let unix = [
+            &[AF_UNIX, 2, 7, 0][..],
+            &words(&[21817, 7, 1]),
+            &attribute(0, b"\0odd\0name"),
+            &attribute(2, &words(&[99])),
+            &attribute(4, &words(&[12, 5])),
+            &attribute(7, &words(&[10001])),
+        ]
+        .concat();
+        let path = Some(UnixPath((*b"\0odd\0name").into()));
+        let expected = ListedSocket {
+            receive_queue: Some(12),
+            send_queue: Some(5),
+            uid: Some(10001),
+            ..base(
+                Protocol::Unix(SocketKind::DATAGRAM),
+                7,
+                Addresses::Unix { path, peer: NonZeroU64::new(99) },
+            )
+        };
+        check(ProtocolGroup::Unix, &unix, &expected);
+
+        let netlink = [
+            &[AF_NETLINK, 3, 15, 1][..],
+            &words(&[4711, 0, 0, 21817, 7, 1]),
+            &attribute(0, &words(&[12, 0, 5, 0])),
+        ]
+        .concat();
+        let expected = ListedSocket {
+            receive_queue: Some(12),
+            send_queue: Some(5),
+            ..base(Protocol::Netlink(Some(15)), 7, Addresses::Netlink { port_id: 4711 })
+        };
+        check(ProtocolGroup::Netlink, &netlink, &expected);
+
+        let packet = [
+            &[AF_PACKET, 3][..],
+            &3_u16.to_ne_bytes(),
+            &words(&[21817, 7, 1]),
+            &attribute(0, &words(&[2, 0])),
+            &attribute(5, &words(&[0])),
+        ]
+        .concat();
+        let addresses = Addresses::Packet { protocol: 3, interface: NonZeroU32::new(2) };
+        let expected = ListedSocket { uid: Some(0), ..base(Protocol::Packet(SocketKind::RAW), 7, addresses) };
+        check(ProtocolGroup::Packet, &packet, &expected);
+
+        let vsock =
+            [&[AF_VSOCK, 1, 10, 0][..], &words(&[u32::MAX, 2024, u32::MAX, u32::MAX, 21817, 7, 1])].concat();
+        let addresses =
+            Addresses::Vsock { local: VsockEnd { cid: u32::MAX, port: 2024 }, remote: VsockEnd::ANY };
+        check(ProtocolGroup::Vsock, &vsock, &base(Protocol::Vsock(SocketKind::STREAM), 10, addresses));
+    }
+
+    #[test]
+    fn ends_refusals_and_nonsense() {
+        let refusal = words(&[(-2_i32).cast_unsigned()]);
+        let question = Question::all_of(ProtocolGroup::Udp)[0];
+        for (datagram, expected) in [
+            (message(ERROR, &refusal), Answer::Refused(2)),
+            (message(DONE, &refusal), Answer::Refused(2)),
+            (message(DONE, &[]), Answer::Done { interrupted: false }),
+            (message(SOCK_DIAG_BY_FAMILY, &[AF_INET, 1]), Answer::Unreadable),
+            (message(SOCK_DIAG_BY_FAMILY, &[99; 80]), Answer::Unreadable),
+            (vec![1], Answer::Unreadable),
+        ] {
+            assert_eq!(answers(question, &datagram).collect::<Vec<_>>(), [expected], "{datagram:?}");
+        }
+    }
+
+    #[test]
+    fn questions_tell_their_length_and_what_they_ask_for() {
+        for group in ProtocolGroup::ALL {
+            for question in Question::all_of(group).iter().chain([&Question::TCP_OF_BOTH_FAMILIES]) {
+                let message = question.message(ALL_STATES);
+                assert_eq!(Bytes(&message).u32(0), u32::try_from(message.len()).ok());
+                assert_eq!(message.get(HEADER_BYTES), Some(&question.family));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_end_and_none_panics(datagram in proptest::collection::vec(any::<u8>(), 0..300)) {
+            for group in ProtocolGroup::ALL {
+                for question in Question::all_of(group) {
+                    prop_assert!(answers(*question, &datagram).count() <= datagram.len());
+                }
+            }
+        }
     }
 }

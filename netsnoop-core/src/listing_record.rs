@@ -257,3 +257,117 @@ impl Record<'_> {
 const fn low_half(value: u32) -> u16 {
     (value & 0xffff) as u16
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    /// A record with these bytes at these offsets and zeros elsewhere.
+    fn record(kind: u8, length: usize, fields: &[(usize, &[u8])]) -> Vec<u8> {
+        let mut bytes = alloc::vec![0; length];
+        let start = [VERSION, kind];
+        let length = u16::try_from(length).unwrap().to_ne_bytes();
+        for (at, field) in [(0, &start[..]), (2, &length)].iter().chain(fields) {
+            bytes[*at..at + field.len()].copy_from_slice(field);
+        }
+        bytes
+    }
+
+    fn socket(family: u16, fields: &[(usize, &[u8])], path: &[u8]) -> Vec<u8> {
+        let family = family.to_ne_bytes();
+        let length = [u8::try_from(path.len()).unwrap()];
+        let unknown = UNKNOWN_QUEUE.to_ne_bytes();
+        let mut all = Vec::from([
+            (offset_of!(SocketListing, family), &family[..]),
+            (offset_of!(SocketListing, path_length), &length),
+            (size_of::<SocketListing>(), path),
+            (offset_of!(SocketListing, receive_queue), &unknown),
+            (offset_of!(SocketListing, uid), &[0xff; 4]),
+        ]);
+        all.extend(fields);
+        record(kind::SOCKET, size_of::<SocketListing>() + path.len(), &all)
+    }
+
+    fn check(bytes: &[u8], protocol: Protocol, addresses: &Addresses) {
+        let found: Vec<_> = ListingRecords::new(bytes).collect();
+        let [Ok(ListingRecord::Descriptor { socket, namespace: None, .. })] = found.as_slice() else {
+            panic!("{found:?}")
+        };
+        assert_eq!((socket.protocol, &socket.addresses), (protocol, addresses));
+        assert_eq!((socket.receive_queue, socket.send_queue, socket.uid), (None, Some(0), None));
+    }
+
+    #[test]
+    fn sockets_of_known_and_unknown_families() {
+        let port = 8080_u32.to_ne_bytes();
+        let (kind, protocol) = (1_u16.to_ne_bytes(), 262_u16.to_ne_bytes());
+        let common = [
+            (offset_of!(SocketListing, local_port), &port[..]),
+            (offset_of!(SocketListing, socket_type), &kind),
+            (offset_of!(SocketListing, protocol), &protocol),
+            (offset_of!(SocketListing, local_address), &[127, 0, 0, 1]),
+        ];
+        let end = |address: [u8; 4], port| SocketEnd { address: Ipv4Addr::from(address).into(), port };
+        let addresses =
+            Addresses::Internet { local: end([127, 0, 0, 1], 8080), remote: end([0; 4], 0), interface: None };
+        check(&socket(family::INET, &common, b""), Protocol::Tcp, &addresses);
+        let path = |bytes: &[u8]| Addresses::Unix { path: UnixPath::from_kernel(bytes), peer: None };
+        let unix = Protocol::Unix(SocketKind::STREAM);
+        check(&socket(family::UNIX, &common, b"\0a\0b"), unix, &path(b"\0a\0b"));
+        check(&socket(family::UNIX, &common, b"/run/x\0"), unix, &path(b"/run/x"));
+        check(&socket(family::UNIX, &common, b""), unix, &path(b""));
+        let netlink = Addresses::Netlink { port_id: 8080 };
+        check(&socket(family::NETLINK, &common, b""), Protocol::Netlink(Some(262)), &netlink);
+        let other = Protocol::Other { family: 44, protocol: 262 };
+        check(&socket(44, &common, b""), other, &Addresses::Unknown);
+    }
+
+    #[test]
+    fn a_process_and_a_record_that_is_not_whole() {
+        let pid = 4711_u32.to_ne_bytes();
+        let at = offset_of!(ProcessListing, process) + offset_of!(ProcessPart, tgid);
+        let process = record(kind::PROCESS, size_of::<ProcessListing>(), &[(at, &pid)]);
+        let mut stream = [process.clone(), socket(family::UNIX, &[], b"/x")].concat();
+        stream.pop();
+        let mut records = ListingRecords::new(&stream);
+        let Some(Ok(ListingRecord::Process { process, namespace: None, .. })) = records.next() else {
+            panic!("no process")
+        };
+        assert_eq!(process.id.pid, 4711);
+        assert_eq!(records.next(), None);
+        assert_eq!(records.rest().len(), size_of::<SocketListing>() + 1);
+    }
+
+    #[test]
+    fn what_cannot_be_read_costs_itself() {
+        let good = socket(family::UNIX, &[], b"");
+        let mut version = good.clone();
+        version[0] = 9;
+        let mut stream = version;
+        stream.extend(record(77, 20, &[]));
+        stream.extend(record(kind::SOCKET, 20, &[]));
+        stream.extend(&good);
+        let found: Vec<_> = ListingRecords::new(&stream).map(|record| record.err()).collect();
+        let length = ListingRecordError::Length { wanted: 106, had: 20 };
+        assert_eq!(
+            found,
+            [
+                Some(ListingRecordError::Version { found: 9 }),
+                Some(ListingRecordError::Kind { found: 77 }),
+                Some(length),
+                None
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_end_and_none_panics(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let mut records = ListingRecords::new(&bytes);
+            prop_assert!(records.by_ref().count() <= bytes.len());
+            prop_assert!(records.rest().len() <= bytes.len());
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! Everything is built by the caller; then this program starts itself as root in a network namespace of its own.
 
 mod contestants;
+mod list;
 mod measure;
 mod process;
 mod table;
@@ -43,7 +44,12 @@ pub(crate) struct BenchArguments {
 enum What {
     /// CPU and memory of `netsnoop watch` and others under 15,000 short connections a second, and the time to its first line
     Watch(WatchArguments),
-    /// One part of the above; needs root and a network namespace of its own
+    /// Time and memory of `netsnoop list` by each way, and of `ss` and `lsof`, on thousands of processes and sockets
+    List(list::ListArguments),
+    /// The part of the above that is root
+    #[command(hide = true)]
+    InsideList(list::InsideListArguments),
+    /// One part of `watch`; needs root and a network namespace of its own
     #[command(hide = true)]
     Inside(InsideArguments),
 }
@@ -90,6 +96,8 @@ struct InsideArguments {
 pub(crate) fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
     match &arguments.what {
         What::Watch(arguments) => watch(arguments),
+        What::List(arguments) => list::bench(arguments),
+        What::InsideList(arguments) => list::inside(arguments).map(|()| ExitCode::SUCCESS),
         What::Inside(arguments) => inside(arguments).map(|()| ExitCode::SUCCESS),
     }
 }

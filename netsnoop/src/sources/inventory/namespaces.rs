@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::census::Census;
 use super::diag::DiagRows;
 use super::draft::Draft;
-use super::tables::{TableRows, read_tables};
+use super::tables::{TableRows, read_tables, read_waiting_unix};
 use crate::counters::Counters;
 use crate::sources::namespace_index::{NamespaceIndex, NetFiles};
 use crate::sources::netns::{NamespaceVisitor, VisitError};
@@ -25,7 +25,7 @@ const NAMESPACES_PER_THREAD: usize = 4;
 /// What was found in the namespace at a place of the draft.
 struct Found {
     place: u32,
-    rows: Result<(NamespaceKey, DiagRows, TableRows), VisitError>,
+    rows: Result<(NamespaceKey, DiagRows, [TableRows; 2]), VisitError>,
 }
 
 /// Adds the `wanted` sockets of all namespaces of `draft`.
@@ -65,7 +65,7 @@ pub(super) fn read(
                 Ok((key, asked, read)) => {
                     draft.identify(place, key);
                     asked.hand_over(draft, place);
-                    read.hand_over(draft, place);
+                    read.into_iter().for_each(|rows| rows.hand_over(draft, place));
                 }
                 Err(error) => draft.miss_for(UnseenThing::Namespaces, Errno::from(error)),
             }
@@ -88,7 +88,8 @@ fn look(
         // What cannot be asked for is in the tables.
         let asked = asked.unwrap_or_else(|_| DiagRows::nothing(wanted));
         let left = asked.left;
-        (key, asked, read_tables(&files, left, &census))
+        let waiting = read_waiting_unix(&files, &asked.sockets, &census);
+        (key, asked, [read_tables(&files, left, &census), waiting])
     };
     Found { place, rows: index.enter(inode, read) }
 }

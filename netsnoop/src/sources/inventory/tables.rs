@@ -85,6 +85,23 @@ pub(super) fn read_tables(files: &NetFiles<'_>, wanted: ProtocolSet, census: &Ce
     rows
 }
 
+/// Unix sockets that wait to be accepted, which sock_diag leaves out (`sk_diag_dump` in
+/// <https://github.com/torvalds/linux/blob/v6.12/net/unix/diag.c>), where one of its `rows` says that there are any.
+pub(super) fn read_waiting_unix(files: &NetFiles<'_>, rows: &[ListedSocket], census: &Census) -> TableRows {
+    let waits = |row: &ListedSocket| {
+        matches!(row.protocol, Protocol::Unix(_))
+            && row.state == TcpState::LISTEN
+            && row.receive_queue != Some(0)
+    };
+    let mut wanted = ProtocolSet::EMPTY;
+    if rows.iter().any(waits) {
+        wanted.insert(ProtocolGroup::Unix);
+    }
+    let mut found = read_tables(files, wanted, census);
+    found.sockets.retain(|socket| socket.inode.is_none());
+    found
+}
+
 impl TableRows {
     fn add(&mut self, text: &[u8], group: ProtocolGroup, kind: Kind) {
         let sockets = &mut self.sockets;

@@ -13,6 +13,7 @@ use super::census::Census;
 use super::diag::{Asker, DiagRows};
 use super::draft::Draft;
 use super::held::Held;
+use super::tables::{TableRows, read_waiting_unix};
 use crate::sources::namespace_index::{NamespaceIndex, NetFiles};
 
 /// What a namespace has to be asked for.
@@ -36,18 +37,23 @@ pub(super) fn add(index: &mut NamespaceIndex, draft: &mut Draft, held: &Held, wa
             NetFiles::Through(_) => Err(Errno::PERM),
         });
         match asked.unwrap_or_else(|error| Err(Errno::from(error))) {
-            Ok((key, mut rows)) => {
+            Ok((key, (mut rows, waiting))) => {
                 draft.identify(place, key);
                 let is_unheld = |socket: &ListedSocket| socket.inode.is_none_or(|inode| !held.has(inode));
                 rows.sockets.retain(is_unheld);
                 rows.hand_over(draft, place);
+                waiting.hand_over(draft, place);
             }
             Err(error) => draft.miss_for(UnseenThing::UnheldSockets, error),
         }
     }
 }
 
-fn ask(files: &NetFiles<'_>, (met, requests): (u64, bool), wanted: ProtocolSet) -> Result<DiagRows, Errno> {
+fn ask(
+    files: &NetFiles<'_>,
+    (met, requests): (u64, bool),
+    wanted: ProtocolSet,
+) -> Result<(DiagRows, TableRows), Errno> {
     let census = Census::read(files);
     let missing = Missing {
         any: census.used().is_none_or(|used| used > met),
@@ -66,7 +72,8 @@ fn ask(files: &NetFiles<'_>, (met, requests): (u64, bool), wanted: ProtocolSet) 
             _ => {}
         }
     }
-    Ok(rows)
+    let waiting = read_waiting_unix(files, &rows.sockets, &census);
+    Ok((rows, waiting))
 }
 
 /// TIME_WAIT and requests. An orphan in FIN_WAIT2 becomes one of the small sockets too, in name only (`tcp_time_wait` in
