@@ -8,7 +8,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 
 use netsnoop_core::inventory::{
-    Addresses, Inventory, ListedNamespace, ListedProcess, ListedSocket, SocketEnd, UnixPath,
+    Addresses, Holder, Inventory, ListedNamespace, ListedProcess, ListedSocket, SocketEnd, UnixPath,
 };
 use netsnoop_core::process::Container;
 
@@ -23,7 +23,9 @@ pub(super) struct Look {
 
 impl Look {
     /// Gets it ready.
-    pub(super) fn new(inventory: Inventory) -> Self {
+    pub(super) fn new(mut inventory: Inventory) -> Self {
+        // What one process holds then stands together.
+        inventory.sockets.iter_mut().for_each(|socket| socket.holders.sort_unstable());
         let tenants = tenants(&inventory);
         Self { inventory, tenants, unix_by_inode: OnceCell::new() }
     }
@@ -121,15 +123,11 @@ impl<'a> Seen<'a> {
     }
 
     /// Every process that holds it, each once, and its descriptors.
-    pub(super) fn holders(self) -> impl Iterator<Item = (&'a ListedProcess, Vec<u32>)> {
-        let holders = &self.socket.holders;
-        let is_first =
-            |at: usize, process: u32| !holders.iter().take(at).any(|other| other.process == process);
-        let firsts = holders.iter().enumerate().filter(move |(at, holder)| is_first(*at, holder.process));
-        firsts.filter_map(move |(at, first)| {
-            let own = holders.iter().skip(at).filter(|holder| holder.process == first.process);
-            let process = self.look.inventory.processes.get(first.process as usize)?;
-            Some((process, own.map(|holder| holder.fd).collect()))
+    pub(super) fn holders(self) -> impl Iterator<Item = (&'a ListedProcess, &'a [Holder])> {
+        let by_process = self.socket.holders.chunk_by(|one, other| one.process == other.process);
+        by_process.filter_map(move |own| {
+            let process = self.look.inventory.processes.get(own.first()?.process as usize)?;
+            Some((process, own))
         })
     }
 

@@ -9,6 +9,7 @@ mod json;
 mod look;
 mod order;
 mod selection;
+mod socket_record;
 mod summary;
 mod table;
 #[cfg(test)]
@@ -24,9 +25,9 @@ use std::sync::Arc;
 use netsnoop_core::inventory::Inventory;
 
 use self::difference::Known;
-use self::json::Facts;
 use self::look::{Look, Seen};
 use self::selection::Selection;
+use self::socket_record::Facts;
 use self::text::{Change, SocketTable};
 use crate::cli::{ListFormat, SortOrder};
 use crate::clock::{self, WallClock};

@@ -1,6 +1,6 @@
 //! Sockets as a table for people, with ss's columns first. Names of strangers are escaped.
 
-use netsnoop_core::inventory::ListedProcess;
+use netsnoop_core::inventory::{Holder, ListedProcess};
 use netsnoop_core::process::Container;
 use netsnoop_core::socket::TcpState;
 
@@ -142,7 +142,7 @@ impl<'a> SocketTable<'a> {
                 if count > 1 {
                     self.table.put(Paint::Faint, '|');
                 }
-                self.holder(holder, &fds);
+                self.holder(holder, fds);
             }
         }
         if count > HOLDERS_SHOWN {
@@ -151,11 +151,11 @@ impl<'a> SocketTable<'a> {
         self.table.end_cell();
     }
 
-    fn holder(&mut self, holder: &ListedProcess, fds: &[u32]) {
+    fn holder(&mut self, holder: &ListedProcess, fds: &[Holder]) {
         self.table.put(Paint::Process, Escaped(&holder.process.name.to_text()));
         self.table.put(Paint::Faint, format_args!("[{}]", holder.process.id.pid));
         if self.show.extended {
-            let fds: Vec<String> = fds.iter().map(u32::to_string).collect();
+            let fds: Vec<String> = fds.iter().map(|holder| holder.fd.to_string()).collect();
             self.table.put(Paint::Faint, format_args!("({})", fds.join(",")));
         }
     }
