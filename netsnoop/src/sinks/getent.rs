@@ -284,6 +284,22 @@ mod tests {
     }
 
     #[test]
+    fn many_are_asked_for_at_once_and_what_hangs_is_given_up() {
+        let mut getent = service();
+        let named = |getent: &mut Getent, uids: &[u32]| {
+            let names = getent.names_of(uids, at(1));
+            names.into_iter().map(|(uid, name)| (uid, name.to_string())).collect::<Vec<_>>()
+        };
+        assert_eq!(named(&mut getent, &[70004, 70001]), [(70001, "ldap.user".to_owned())]);
+        assert_eq!(named(&mut getent, &[70001, 70002]), [(70001, "ldap.user".to_owned())]);
+        assert_eq!(getent.counters.user_names_failed.get(), 1);
+        // What was given up is not waited for again.
+        getent.program = "/nonexistent/getent".to_owned();
+        assert_eq!(named(&mut getent, &[70001, 70002, 70004]).len(), 1);
+        assert_eq!(getent.counters.user_names_failed.get(), 1);
+    }
+
+    #[test]
     fn no_service_is_asked_once() {
         let mut getent = Getent::new("/nonexistent/getent", Arc::default());
         for _ in 0..3 {
