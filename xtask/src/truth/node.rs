@@ -106,7 +106,8 @@ impl Node {
         // Frames for an address that nobody has leave by the bridge.
         writeln!(node, "neigh add {NOBODY_IN} lladdr 02:00:00:00:00:99 dev br0 nud permanent")?;
         // As on any node; where services are is nobody's business but the translation's.
-        writeln!(node, "route add default via {}", Place::Outside.address(Family::V4))?;
+        let (outside, own) = (Place::Outside.address(Family::V4), Place::Node.address(Family::V4));
+        writeln!(node, "route add default via {outside} src {own}")?;
         self.feed(Place::Node, &["ip", "-batch", "-"], &node)?;
         let settings = "echo 1 > /proc/sys/net/ipv4/ip_forward\n\
                       echo 1 > /proc/sys/net/ipv6/conf/all/forwarding\n\
