@@ -26,13 +26,13 @@ pub(crate) fn write(columns: &[Column], unavailable: &[(Way, String)], netsnoop:
         writeln!(text, "Left out on this machine: `{way}`, {}.", why.trim_end_matches('.'))?;
     }
     writeln!(text, "\n{}", table::render_figures(columns)?)?;
-    text += "In percent; in parentheses what is required, in bold where it is not reached.\n";
+    text += "In percent; in parentheses what is required, in bold where it is not reached.\n\n";
     for column in columns {
         for fault in figures::faults(&column.score, column.way.standard, false) {
-            writeln!(text, "Not good enough: {}: {fault}.", column.way)?;
+            writeln!(text, "- Not good enough: {}: {fault}.", column.way)?;
         }
         for (class, why) in &column.score.skipped {
-            writeln!(text, "Left out on this machine: {class} ({}): {why}.", column.way)?;
+            writeln!(text, "- Left out on this machine: {class} ({}): {why}.", column.way)?;
         }
     }
     writeln!(text, "\n{}", table::render_reasons(columns)?)?;
