@@ -288,6 +288,14 @@ impl Attribution {
         Self { owner: Owner::Process(process), evidence: Some(evidence), socket_uid: None }
     }
 
+    /// Adds the user of all who may own it, where neither the owner nor its socket is known any more.
+    pub fn or_user(mut self, only_user: Option<u32>) -> Self {
+        if matches!(self.owner, Owner::Unattributed(reason) if reason != Reason::ClosedPort) {
+            self.socket_uid = self.socket_uid.or(only_user);
+        }
+        self
+    }
+
     /// What a complete list of holders proves: one is the owner, several share it, none owns it.
     pub fn holders(mut holders: Vec<Process>, evidence: Evidence, socket_uid: Option<u32>) -> Self {
         holders.sort_unstable_by_key(|holder| holder.id);

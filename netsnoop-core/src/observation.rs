@@ -137,6 +137,9 @@ pub struct SocketSnapshot {
     pub scope: SnapshotScope,
     /// What was found.
     pub sockets: Vec<SocketRow>,
+    /// The user of every process in the namespace, if they have but one and it was asked for because of a socket
+    /// whose owner is gone.
+    pub only_user: Option<u32>,
 }
 
 /// What a snapshot covers.

@@ -137,7 +137,7 @@ impl Reconciler {
                 self.namespaces.replace(topology);
                 // It may have been read just before what it was asked for came into being: one more try.
                 let missed = self.missing.take().is_some_and(|missing| !self.knows(missing));
-                self.questions.topology_answered(missed);
+                self.questions.topology_answered(now, missed);
                 for flow in core::mem::take(&mut self.unplaced) {
                     self.review(now, flow);
                 }

@@ -19,8 +19,10 @@ const BATCH_MAX: usize = 1024;
 const PROCESSES_MAX: usize = 16;
 /// An answer that takes longer was lost; the next question may go out.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Topologies are not asked for more often than this.
-const TOPOLOGY_PERIOD_MIN: Duration = Duration::from_millis(250);
+/// Topologies are not asked for more often than this. A pod may live for a tenth of a second.
+const TOPOLOGY_PERIOD_MIN: Duration = Duration::from_millis(20);
+/// Nor is more than this part of the time spent on them.
+const TOPOLOGY_SHARE: u32 = 5;
 /// Topologies are asked for at least this often, to learn of namespaces that nothing was seen in.
 const TOPOLOGY_PERIOD_MAX: Duration = Duration::from_secs(30);
 
@@ -53,6 +55,8 @@ pub(super) struct Questions {
     process_asked_at: Option<Timestamp>,
     topology_wanted: bool,
     topology_asked_at: Option<Timestamp>,
+    /// How long the last one took.
+    topology_cost: Duration,
     topology_answered: bool,
     waiting: usize,
     capacity: usize,
@@ -69,6 +73,7 @@ impl Questions {
             process_asked_at: None,
             topology_wanted: false,
             topology_asked_at: None,
+            topology_cost: Duration::ZERO,
             topology_answered: true,
             waiting: 0,
             capacity,
@@ -142,7 +147,10 @@ impl Questions {
     }
 
     /// A topology has come; `again` if it misses what it was asked for.
-    pub(super) const fn topology_answered(&mut self, again: bool) {
+    pub(super) fn topology_answered(&mut self, now: Timestamp, again: bool) {
+        if let Some(asked) = self.topology_asked_at.filter(|_| !self.topology_answered) {
+            self.topology_cost = now.since(asked);
+        }
         self.topology_answered = true;
         self.topology_wanted = again;
     }
@@ -190,12 +198,23 @@ impl Questions {
     fn topology_is_due(&self, now: Timestamp) -> bool {
         let Some(asked) = self.topology_asked_at else { return true };
         let age = now.since(asked);
-        age >= TOPOLOGY_PERIOD_MAX || (self.topology_wanted && age >= TOPOLOGY_PERIOD_MIN)
+        if !self.topology_answered {
+            return age >= ANSWER_TIMEOUT;
+        }
+        age >= TOPOLOGY_PERIOD_MAX || self.topology_wanted && age >= self.topology_period()
+    }
+
+    fn topology_period(&self) -> Duration {
+        TOPOLOGY_PERIOD_MIN.max(self.topology_cost * TOPOLOGY_SHARE)
     }
 
     /// When a question that must wait becomes due.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
-        let period = if self.topology_wanted { TOPOLOGY_PERIOD_MIN } else { TOPOLOGY_PERIOD_MAX };
+        let period = match (self.topology_answered, self.topology_wanted) {
+            (false, _) => ANSWER_TIMEOUT,
+            (true, true) => self.topology_period(),
+            (true, false) => TOPOLOGY_PERIOD_MAX,
+        };
         self.topology_asked_at.map(|asked| asked + period)
     }
 }

@@ -75,8 +75,11 @@ impl Reconciler {
         };
         let is_same = match found {
             Ok(holders) => holders.iter().any(owns),
-            // Who cannot be looked at may be the same as before.
-            Err(reason) => !matches!(reason, Reason::GoneBeforeLookup | Reason::ClosedPort),
+            // Who cannot be looked at may be the same as before; after a short pause so may be who is gone.
+            Err(reason) => {
+                let is_gone = matches!(reason, Reason::GoneBeforeLookup | Reason::ClosedPort);
+                !is_gone || resumed.until.since(resumed.from) < SILENCE
+            }
         };
         if is_same { (id, side) } else { (self.split(now, (id, side), resumed), Side::A) }
     }

@@ -24,6 +24,8 @@ use alloc::vec::Vec;
 
 /// How far the clocks of packets and looks may be apart.
 const STAMP_TOLERANCE: Duration = Duration::from_millis(1);
+/// For how long a group of sockets at one port is taken to be the same.
+const GROUP_LASTS: Duration = Duration::from_millis(50);
 /// How long after a look that told no process the next one comes: soon, as sockets are accepted and closed soon,
 /// then less and less often.
 const LOOK_PAUSES: [Duration; 4] = [
@@ -49,6 +51,9 @@ struct Look<'a> {
     listening: &'a [Process],
     /// Whether there will be another look, so that nothing is told of a row without an owner.
     again: bool,
+    only_user: Option<u32>,
+    /// When it began.
+    started: Timestamp,
 }
 
 impl Reconciler {
@@ -68,7 +73,8 @@ impl Reconciler {
             SnapshotScope::Wanted { missing } => {
                 self.answer_wanted(now, namespace, &snapshot);
                 for (tuple, reason) in missing {
-                    self.missing(now, (namespace, *tuple), snapshot.started, *reason);
+                    let answer = Attribution::namespace(*reason, None).or_user(snapshot.only_user);
+                    self.missing(now, (namespace, *tuple), snapshot.started, answer);
                 }
                 self.questions.answered(namespace);
             }
@@ -121,7 +127,17 @@ impl Reconciler {
         self.learn_role_from_listeners(id);
         // Of a connection that packets have told of, a look of its own tells more.
         if self.flows.get(id).is_some_and(|flow| flow.preexisting) {
-            self.take_row((id, side), row, &Look { rung: snapshot.rung, listening: &[], again: false });
+            self.take_row(
+                (id, side),
+                row,
+                &Look {
+                    rung: snapshot.rung,
+                    listening: &[],
+                    again: false,
+                    only_user: None,
+                    started: snapshot.started,
+                },
+            );
             if let Some(flow) = self.flows.get_mut(id) {
                 flow.end_mut(side).search = Search::Done;
             }
@@ -155,6 +171,8 @@ impl Reconciler {
             return self.attribute_listener(id, side);
         }
         let attribution = owner_of(row, origin(flow, side, look.listening), evidence_of(look.rung));
+        let attribution = attribution.or_user(look.only_user);
+        let attribution = if is_late_group(flow, row, look.started) { incomplete(row) } else { attribution };
         let end = flow.end(side);
         // The one that listened alone when the SYN came is the only one that can have accepted.
         let is_known = end.attribution.evidence == Some(Evidence::Listener)
@@ -182,15 +200,24 @@ impl Reconciler {
             let connected = best.iter().any(|row| !is_listener(row) && !row.holders.is_empty());
             let listening = all_holders(&rows.answering(&tuple.listening()));
             if connected && self.may_be_of_another(asked, (snapshot.started, snapshot.finished)) {
-                self.end_search(now, asked, self.owner_of_the_gone(asked, listening));
+                let gone = self.owner_of_the_gone(asked, listening).or_user(snapshot.only_user);
+                self.end_search(now, asked, gone);
                 continue;
             }
             let (id, side) =
                 self.judge_after_silence(now, asked, holders_in(&best).as_deref().map_err(|r| *r));
             let pause = self.pause_before_next_look((id, side), &best);
-            let look = Look { rung: snapshot.rung, listening: &listening, again: pause.is_some() };
+            let look = Look {
+                rung: snapshot.rung,
+                listening: &listening,
+                again: pause.is_some(),
+                only_user: snapshot.only_user,
+                started: snapshot.started,
+            };
             match best.as_slice() {
-                rows if rows.iter().all(|row| is_listener(row)) => self.take_listener_rows(id, side, rows),
+                rows if rows.iter().all(|row| is_listener(row)) => {
+                    self.take_listener_rows((id, side), rows, &look)
+                }
                 [row] => self.take_row((id, side), row, &look),
                 rows => {
                     let shared = Attribution::holders(all_holders(rows), evidence_of(snapshot.rung), None);
@@ -231,13 +258,16 @@ impl Reconciler {
         end.search = again.map_or(Search::Done, Search::Again);
     }
 
-    fn take_listener_rows(&mut self, id: FlowId, side: Side, rows: &[&SocketRow]) {
+    fn take_listener_rows(&mut self, (id, side): (FlowId, Side), rows: &[&SocketRow], look: &Look<'_>) {
         let holders = all_holders(rows);
         let lack = rows.iter().find_map(|row| row.holders_lack.filter(|_| row.holders.is_empty()));
         let uid = rows.first().and_then(|row| row.uid);
-        let attribution = match lack {
-            None => Attribution::holders(holders, Evidence::Listener, uid),
-            Some(reason) => Attribution::namespace(reason, uid),
+        let is_late =
+            |row: &&&SocketRow| self.flows.get(id).is_some_and(|flow| is_late_group(flow, row, look.started));
+        let attribution = match (lack, rows.iter().find(is_late)) {
+            (None, None) => Attribution::holders(holders, Evidence::Listener, uid),
+            (None, Some(row)) => incomplete(row),
+            (Some(reason), _) => Attribution::namespace(reason, uid),
         };
         self.attribute(id, side, attribution, None);
     }
@@ -285,20 +315,31 @@ impl Reconciler {
         now: Timestamp,
         (namespace, tuple): (NamespaceId, FiveTuple),
         asked_at: Timestamp,
-        reason: Reason,
+        answer: Attribution,
     ) {
         let probe_age = self.settings.tcp_probe;
         if let Some((id, _)) = self.searching(namespace, tuple, asked_at)
             && let Some(flow) = self.flows.get_mut(id)
             && flow.opened
-            && reason == Reason::GoneBeforeLookup
+            && answer.reason() == Some(Reason::GoneBeforeLookup)
             && now.since(flow.first_seen) >= probe_age
         {
             // It was looked up because nothing was heard of it; its end was missed.
             flow.advance(ConnectionState::Closed, now);
         }
-        self.settle_search(now, (namespace, tuple), asked_at, Attribution::namespace(reason, None));
+        self.settle_search(now, (namespace, tuple), asked_at, answer);
     }
+}
+
+/// Whether `row` stands for a group of sockets (`SO_REUSEPORT`) that may have been larger when the flow began: what
+/// was sent then went to one of them, perhaps to one that was closed since.
+fn is_late_group(flow: &Flow, row: &SocketRow, looked: Timestamp) -> bool {
+    let is_group = row.inode.is_none() && row.holders.len() > 1;
+    is_group && !flow.preexisting && looked > flow.first_seen + GROUP_LASTS
+}
+
+const fn incomplete(row: &SocketRow) -> Attribution {
+    Attribution::namespace(Reason::Ambiguous, row.uid)
 }
 
 /// How the end came by its socket, as far as packets told.

@@ -169,7 +169,8 @@ impl NamespaceIndex {
         (inside.into_iter().map(|(pid, _)| pid).collect(), outside.into_iter().map(|(pid, _)| pid).collect())
     }
 
-    fn known_inside(&self, inode: u32) -> Vec<u32> {
+    /// The processes that are known to be in the namespace, newest first.
+    pub(super) fn known_inside(&self, inode: u32) -> Vec<u32> {
         let inside = self.members.iter().filter(|(_, member)| member.namespace == Some(inode));
         let mut pids: Vec<u32> = inside.map(|(pid, _)| *pid).collect();
         pids.sort_unstable_by(|a, b| b.cmp(a));

@@ -111,7 +111,15 @@ impl TableReader<'_> {
             None => return None,
         };
         let scope = SnapshotScope::Whole;
-        Some(SocketSnapshot { namespace: key, rung, started, finished: started, scope, sockets })
+        Some(SocketSnapshot {
+            namespace: key,
+            rung,
+            started,
+            finished: started,
+            scope,
+            sockets,
+            only_user: None,
+        })
     }
 
     fn read_tables(&self, files: &NetFiles<'_>) -> Vec<SocketRow> {

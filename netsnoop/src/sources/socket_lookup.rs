@@ -34,6 +34,8 @@ const SEARCH_MAX: Duration = Duration::from_millis(500);
 /// After a search of the processes of other namespaces the next one waits this many times as long as it took: mostly
 /// the socket was just closed.
 const REST_AFTER_ELSEWHERE: u32 = 9;
+/// Only in namespaces of at most this many processes all are asked for their user.
+const SMALL_NAMESPACE: usize = 64;
 /// How many processes that held a wanted socket are remembered, to be looked at first.
 const RECENT_MAX: usize = 64;
 /// What the kernel picks client ports from unless told otherwise (`ip_local_port_range` in
@@ -47,6 +49,8 @@ pub(super) struct SocketLookup {
     tables: Tables,
     recent: VecDeque<u32>,
     starts: Option<ProcessStarts>,
+    /// Space for what is read of processes.
+    text: Vec<u8>,
     elsewhere_from: Timestamp,
 }
 
@@ -73,7 +77,14 @@ impl SocketLookup {
     pub(super) fn new(index: NamespaceIndex, rungs: RungSet) -> Self {
         let tables = Tables { rungs, proven: HashSet::new() };
         let starts = ProcessStarts::open();
-        Self { index, tables, recent: VecDeque::new(), starts, elsewhere_from: Timestamp::default() }
+        Self {
+            index,
+            tables,
+            recent: VecDeque::new(),
+            starts,
+            text: Vec::new(),
+            elsewhere_from: Timestamp::default(),
+        }
     }
 
     /// Looks for every one of `wanted`, each with its own end first.
@@ -119,6 +130,26 @@ impl SocketLookup {
         })
     }
 
+    /// The user of everybody in a small namespace, where the owner of a socket is gone: a pod mostly has but one.
+    fn only_user(&mut self, found: &Found) -> Option<u32> {
+        let is_gone = !found.missing.is_empty() || found.rows.iter().any(|row| row.holders.is_empty());
+        if !is_gone || !NamespaceIndex::may_ask_all() {
+            return None;
+        }
+        let pids = self.index.known_inside(found.key.inode);
+        let mut users = pids.iter().take(SMALL_NAMESPACE + 1).filter_map(|pid| {
+            let process = self.index.proc_root.process(*pid);
+            // Who has ended meanwhile is nobody's user; who cannot be read is a user that is not known.
+            match process.and_then(|process| process.identity(&mut self.text)) {
+                Ok(identity) => Some(identity.map(|(process, _)| process.uid)),
+                Err(Errno::NOENT | Errno::SRCH) => None,
+                Err(_) => Some(None),
+            }
+        });
+        let first = users.next()??;
+        (pids.len() <= SMALL_NAMESPACE && users.all(|user| user == Some(first))).then_some(first)
+    }
+
     /// A socket without a holder was mostly closed while its holder was looked for: then it has no file any more.
     fn look_again_for_the_unheld(&mut self, found: &mut Found, counters: &Counters) {
         let is_unheld = |row: &SocketRow| row.inode.is_some() && row.holders.is_empty();
@@ -161,6 +192,7 @@ impl SocketLookup {
     ) -> SocketSnapshot {
         self.search_holders(&mut found, started, counters);
         self.look_again_for_the_unheld(&mut found, counters);
+        let only_user = self.only_user(&found);
         let (count, took) = (wanted.len(), clock::now().since(started));
         log::debug!("{count} sockets of namespace {} were looked up in {took:?}", found.key.inode);
         let rows = Rows::new(&found.rows);
@@ -181,6 +213,7 @@ impl SocketLookup {
             finished: found.finished,
             scope: SnapshotScope::Wanted { missing: found.missing },
             sockets,
+            only_user,
         }
     }
 

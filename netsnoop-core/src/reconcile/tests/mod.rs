@@ -271,6 +271,7 @@ pub(super) fn snapshot(
         finished: read_at,
         scope,
         sockets,
+        only_user: None,
     })
 }
 

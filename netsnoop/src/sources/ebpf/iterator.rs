@@ -71,6 +71,7 @@ impl SocketIterator {
             finished,
             scope: SnapshotScope::Whole,
             sockets: sockets.into_values().collect(),
+            only_user: None,
         };
         Ok(rows.0.into_iter().map(snapshot).collect())
     }
@@ -104,6 +105,7 @@ impl SocketIterator {
             finished: clock::now(),
             scope: SnapshotScope::Wanted { missing },
             sockets,
+            only_user: None,
         })
     }
 
