@@ -108,7 +108,7 @@ fn a_full_table_evicts_the_oldest_and_counts_it() {
 #[test]
 fn an_unknown_interface_asks_for_the_topology_but_not_at_every_packet() {
     let mut world = no_sources();
-    world.see(299, Observation::Topology(topology()));
+    world.see(1, Observation::Topology(topology()));
     for millis in 300..400 {
         world.see(millis, packet(millis, 99, client(), syn(5)));
     }
