@@ -147,6 +147,9 @@ pub struct SocketSnapshot {
 pub enum SnapshotScope {
     /// All sockets of the namespace.
     Whole,
+    /// Nothing: there is no such namespace any more. Who was concluded to be in it by address alone may have been in
+    /// another one that had the address after it.
+    Ended,
     /// Only the sockets asked for; those that were not found are here with the reason.
     Wanted {
         /// Asked for and not found.

@@ -9,7 +9,7 @@ use super::matching::Sighting;
 use super::namespace_table::{NamespaceId, Place};
 use super::translation::FirstSight;
 use super::{Missing, Reconciler};
-use crate::attribution::{Attribution, Evidence, Owner, Reason};
+use crate::attribution::{Attribution, Evidence, Owner};
 use crate::connection::{ConnectionState, Role};
 use crate::five_tuple::Transport;
 use crate::observation::{Act, KernelEvent, KernelSocket, SocketClose};
@@ -219,20 +219,6 @@ impl Reconciler {
             self.nobody_listens(id, side.other());
         }
         Some((id, side))
-    }
-
-    /// Nobody can say any more who owned the ends in a namespace that has ended.
-    pub(super) fn answer_for_ended_namespace(
-        &mut self,
-        now: Timestamp,
-        namespace: NamespaceId,
-        wanted: &[crate::five_tuple::FiveTuple],
-    ) {
-        for tuple in wanted {
-            let answer = Attribution::namespace(Reason::GoneBeforeLookup, None);
-            self.settle_search(now, (namespace, *tuple), now, answer);
-        }
-        self.questions.answered(namespace);
     }
 }
 

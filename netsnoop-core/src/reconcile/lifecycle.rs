@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 const HOOK_LATENCY: Duration = Duration::from_millis(25);
 /// An entry of connection tracking is told of as soon as the first packet has passed, which is before it is answered;
 /// it is read by another thread than that packet, which may be a little later.
-const TRANSLATION_LATENCY: Duration = Duration::from_millis(10);
+const TRANSLATION_LATENCY: Duration = Duration::from_millis(50);
 /// The longest that packets are held back because the kernel's events are behind them: on an idle node no
 /// event shows that none is.
 const EVENTS_BEHIND_MAX: Duration = Duration::from_secs(1);

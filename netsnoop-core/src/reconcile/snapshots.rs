@@ -70,6 +70,10 @@ impl Reconciler {
                     self.learn_connected(now, namespace, row, &snapshot);
                 }
             }
+            SnapshotScope::Ended => {
+                let asked = self.questions.outstanding(namespace);
+                self.answer_for_ended_namespace(now, namespace, &asked);
+            }
             SnapshotScope::Wanted { missing } => {
                 self.answer_wanted(now, namespace, &snapshot);
                 for (tuple, reason) in missing {
@@ -308,6 +312,29 @@ impl Reconciler {
             flow.end_mut(side).search = Search::Done;
         }
         self.review(now, id);
+    }
+
+    /// Nobody can say any more who owned the ends in a namespace that has ended.
+    pub(super) fn answer_for_ended_namespace(
+        &mut self,
+        now: Timestamp,
+        namespace: NamespaceId,
+        wanted: &[FiveTuple],
+    ) {
+        for tuple in wanted {
+            if let Some((id, side)) = self.searching(namespace, *tuple, now)
+                && let Some(flow) = self.flows.get_mut(id)
+                && !flow.end(side).place_certain
+            {
+                flow.end_mut(side).place_says(Place::Ambiguous, None);
+                flow.end_mut(side).search = Search::Done;
+                self.review(now, id);
+                continue;
+            }
+            let answer = Attribution::namespace(Reason::GoneBeforeLookup, None);
+            self.settle_search(now, (namespace, *tuple), now, answer);
+        }
+        self.questions.answered(namespace);
     }
 
     fn missing(

@@ -27,6 +27,8 @@ use crate::counters::Counters;
 /// A runtime moves a process to its namespace right after fork and before exec. Until then its
 /// namespace is asked for at every refresh.
 const UNSETTLED: Duration = Duration::from_secs(2);
+/// For this long a namespace's users count after their last process was met.
+const LATELY: Duration = Duration::from_secs(60);
 /// Every process is asked anew this often, as nothing forbids a later move.
 const FULL_REFRESH: Duration = Duration::from_secs(10);
 
@@ -55,6 +57,8 @@ pub(super) struct NamespaceIndex {
     mounts: Vec<NamespaceMount>,
     refreshes: u64,
     last_full: Option<Timestamp>,
+    /// The users of a namespace's processes, and when one of theirs was last met.
+    users: HashMap<u32, HashMap<u32, Timestamp>>,
 }
 
 /// How the `net` files of the namespace at hand are read.
@@ -85,6 +89,7 @@ impl NamespaceIndex {
             mounts: Vec::new(),
             refreshes: 0,
             last_full: None,
+            users: HashMap::new(),
         })
     }
 
@@ -98,7 +103,14 @@ impl NamespaceIndex {
             self.last_full = Some(now);
             self.mounts = read_mounts(&self.proc_root, counters);
         }
+        if full {
+            self.users.retain(|_, users| {
+                users.retain(|_, met| now.since(*met) < LATELY);
+                !users.is_empty()
+            });
+        }
         let (proc_root, members, refresh) = (&self.proc_root, &mut self.members, self.refreshes);
+        let users = &mut self.users;
         proc_root
             .for_each_pid(|entry| {
                 let known = members.get(&entry.pid).filter(|member| member.dir_inode == entry.dir_inode);
@@ -106,7 +118,13 @@ impl NamespaceIndex {
                 let settled = now.since(first_seen) >= UNSETTLED;
                 let namespace = match known {
                     Some(member) if settled && !full => member.namespace,
-                    _ => ask(proc_root, entry.pid, counters),
+                    _ => {
+                        let namespace = ask(proc_root, entry.pid, counters);
+                        if let (Some(inode), Ok(user)) = (namespace, proc_root.user(entry.pid)) {
+                            users.entry(inode).or_default().insert(user, now);
+                        }
+                        namespace
+                    }
                 };
                 members
                     .insert(entry.pid, Member { dir_inode: entry.dir_inode, namespace, first_seen, refresh });
@@ -114,6 +132,13 @@ impl NamespaceIndex {
             .with_context(|| format!("list the processes in {}", proc_root.path().display()))?;
         members.retain(|_, member| member.refresh == refresh);
         Ok(())
+    }
+
+    /// The user of all processes that were met in the namespace lately, if they had but one.
+    pub(super) fn only_user_lately(&self, inode: u32) -> Option<u32> {
+        let users = self.users.get(&inode)?;
+        let user = users.keys().next()?;
+        (users.len() == 1 && Self::may_ask_all()).then_some(*user)
     }
 
     /// Takes over which processes are in which namespace, instead of asking each of them, and finds the mounts.

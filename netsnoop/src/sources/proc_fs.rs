@@ -128,6 +128,11 @@ impl ProcRoot {
         u32::try_from(stat.st_ino).or(Err(Errno::OVERFLOW))
     }
 
+    /// The effective user of a process, or root's where it keeps others from looking (man 5 proc, "/proc/pid").
+    pub(super) fn user(&self, pid: u32) -> Result<u32, Errno> {
+        Ok(statat(&self.dir, pid.to_string(), AtFlags::empty())?.st_uid)
+    }
+
     /// Holds a process.
     pub(super) fn process(&self, pid: u32) -> Result<ProcessDir, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -102,10 +102,19 @@ impl SocketLookup {
             // Unless it had come into being since the last look at who is there.
             read = self.read(namespace, wanted, counters);
         }
+        let has_ended = match &read {
+            Ok(Ok(_)) => false,
+            // Another namespace has its inode now.
+            Ok(Err(reason)) => *reason == Reason::GoneBeforeLookup,
+            Err(error) => matches!(error, VisitError::Gone) && NamespaceIndex::may_ask_all(),
+        };
+        if has_ended {
+            return self.ended(namespace, started);
+        }
         let found = read.unwrap_or_else(|error| Err(Self::reason_of(error, counters)));
         let found = found.unwrap_or_else(|reason| Found {
             key: namespace,
-            rung: if self.tables.rungs.contains(Rung::SockDiag) { Rung::SockDiag } else { Rung::Proc },
+            rung: self.tables.rung(),
             rows: Vec::new(),
             missing: wanted.iter().map(|tuple| (*tuple, reason)).collect(),
             finished: clock::now(),
@@ -133,9 +142,8 @@ impl SocketLookup {
     /// The user of everybody in a small namespace, where the owner of a socket is gone: a pod mostly has but one.
     fn only_user(&mut self, found: &Found) -> Option<u32> {
         let is_gone = !found.missing.is_empty() || found.rows.iter().any(|row| row.holders.is_empty());
-        if !is_gone || !NamespaceIndex::may_ask_all() {
-            return None;
-        }
+        // Who has left may be the owner, so all count who were there lately.
+        let lately = self.index.only_user_lately(found.key.inode).filter(|_| is_gone)?;
         let pids = self.index.known_inside(found.key.inode);
         let mut users = pids.iter().take(SMALL_NAMESPACE + 1).filter_map(|pid| {
             let process = self.index.proc_root.process(*pid);
@@ -146,8 +154,8 @@ impl SocketLookup {
                 Err(_) => Some(None),
             }
         });
-        let first = users.next()??;
-        (pids.len() <= SMALL_NAMESPACE && users.all(|user| user == Some(first))).then_some(first)
+        let all_alike = users.all(|user| user == Some(lately));
+        (all_alike && !pids.is_empty() && pids.len() <= SMALL_NAMESPACE).then_some(lately)
     }
 
     /// A socket without a holder was mostly closed while its holder was looked for: then it has no file any more.
@@ -170,6 +178,18 @@ impl SocketLookup {
     fn refresh(&mut self, counters: &Counters) {
         if let Err(error) = self.index.refresh(counters, clock::now()) {
             log::warn!("owner lookup: {error:#}");
+        }
+    }
+
+    fn ended(&self, namespace: NamespaceKey, started: Timestamp) -> SocketSnapshot {
+        SocketSnapshot {
+            namespace,
+            rung: self.tables.rung(),
+            started,
+            finished: clock::now(),
+            scope: SnapshotScope::Ended,
+            sockets: Vec::new(),
+            only_user: None,
         }
     }
 
@@ -279,6 +299,11 @@ fn as_one(rows: &[&SocketRow]) -> Option<SocketRow> {
 }
 
 impl Tables {
+    /// The best way that may be used.
+    const fn rung(&self) -> Rung {
+        if self.rungs.contains(Rung::SockDiag) { Rung::SockDiag } else { Rung::Proc }
+    }
+
     fn read(
         &mut self,
         (key, files): (NamespaceKey, &NetFiles<'_>),
