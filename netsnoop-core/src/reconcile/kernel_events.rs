@@ -111,6 +111,7 @@ impl Reconciler {
             }
         };
         self.concretise(id, side, seen.socket.tuple);
+        self.namespaces.learn_address(seen.namespace, seen.socket.tuple.local.address);
         self.set_place(id, side, Place::Local(seen.namespace), true);
         self.place_by_address(id, side.other(), seen.socket.tuple.remote, sighting.places[1]);
         if let Some(flow) = self.flows.get_mut(id) {

@@ -72,10 +72,14 @@ impl Reconciler {
         // Of a datagram flow the first event may come after the datagram; a TCP connection begins with its SYN.
         let is_tcp = flow.transport == Transport::Tcp;
         let is_older = is_tcp && sighting.at.is_some_and(|at| at + STAMP_TOLERANCE < flow.first_seen);
-        if is_older || !self.places_agree(flow, side, sighting) {
+        let sequence = flow.isn.zip(sighting.isn).map(|(known, seen)| known == seen);
+        // What is concluded from an address may be out of date, for a pod that was given that of another one; the
+        // same number from the same ports is no accident.
+        let is_concluded = sighting.namespace.is_none() && !sighting.tuple.local.address.is_loopback();
+        let is_same_anyway = sequence == Some(true) && is_concluded;
+        if is_older || !is_same_anyway && !self.places_agree(flow, side, sighting) {
             return None;
         }
-        let sequence = flow.isn.zip(sighting.isn).map(|(known, seen)| known == seen);
         if sequence == Some(false) {
             return None;
         }

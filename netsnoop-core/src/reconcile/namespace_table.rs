@@ -154,6 +154,17 @@ impl NamespaceTable {
         self.namespaces.get(&id).is_some_and(|namespace| namespace.addresses.is_some())
     }
 
+    /// A socket of `id`, which no topology has told of yet, has this address.
+    pub(super) fn learn_address(&mut self, id: NamespaceId, address: IpAddr) {
+        if self.knows_addresses(id) || is_local_everywhere(address) || address.is_unspecified() {
+            return;
+        }
+        let owners = self.by_address.entry(address).or_default();
+        if !owners.contains(&id) {
+            owners.push(id);
+        }
+    }
+
     /// Whether the interface is known; an unknown one means the topology has changed.
     pub(super) fn knows_interface(&self, index: NonZeroU32) -> bool {
         self.interfaces.contains_key(&index.get())

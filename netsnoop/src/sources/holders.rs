@@ -13,14 +13,15 @@ use netsnoop_core::process::{Process, ProcessId};
 use netsnoop_core::socket::SocketRow;
 use netsnoop_core::time::Timestamp;
 
-use super::proc_fs::{ProcRoot, Scratch, count_unreadable};
+use super::namespace_index::NamespaceIndex;
+use super::proc_fs::{Scratch, count_unreadable};
 use super::process_start::ProcessStarts;
 use crate::clock;
 use crate::counters::Counters;
 
 /// The links found so far.
 pub(super) struct Holders<'a> {
-    proc_root: &'a ProcRoot,
+    index: &'a NamespaceIndex,
     counters: &'a Counters,
     scratch: Scratch,
     processes: Vec<Holder>,
@@ -37,6 +38,7 @@ pub(super) struct Holders<'a> {
 struct Holder {
     process: Process,
     users: UserIds,
+    former_user: Option<u32>,
     /// When it began, if that was lately.
     started: Option<Timestamp>,
 }
@@ -48,19 +50,19 @@ const LATELY: Duration = Duration::from_secs(5);
 impl<'a> Holders<'a> {
     /// Has looked at nobody.
     pub(super) fn new(
-        proc_root: &'a ProcRoot,
+        index: &'a NamespaceIndex,
         starts: Option<&'a mut ProcessStarts>,
         counters: &'a Counters,
     ) -> Self {
         Self {
             starts,
-            proc_root,
+            index,
             counters,
             scratch: Scratch::new(),
             processes: Vec::new(),
             links: Vec::new(),
             // Of a /proc that does not show every process no list of holders is complete.
-            lack: (!proc_root.is_whole()).then_some(Reason::Permission),
+            lack: (!index.proc_root.is_whole()).then_some(Reason::Permission),
             elsewhere: false,
         }
     }
@@ -81,7 +83,7 @@ impl<'a> Holders<'a> {
         pid: u32,
         wanted: Option<&HashSet<NonZeroU64>>,
     ) -> Result<(), rustix::io::Errno> {
-        let process = self.proc_root.process(pid)?;
+        let process = self.index.proc_root.process(pid)?;
         let (before, place) = (self.links.len(), self.processes.len());
         let links = &mut self.links;
         process.for_each_descriptor(&mut self.scratch, |descriptor| {
@@ -98,7 +100,8 @@ impl<'a> Holders<'a> {
         match process.identity(&mut self.scratch.text)? {
             Some((process, users)) => {
                 let started = self.start_of(process.id);
-                self.processes.push(Holder { process, users, started });
+                let former_user = self.index.former_user(pid);
+                self.processes.push(Holder { process, users, former_user, started });
             }
             None => {
                 self.counters.proc_lines_rejected.add(1);
@@ -146,9 +149,12 @@ impl<'a> Holders<'a> {
             let first = self.links.partition_point(|(linked, _)| *linked < inode);
             let links = self.links.iter().skip(first).take_while(|(linked, _)| *linked == inode);
             for holder in links.filter_map(|(_, place)| self.processes.get(*place)) {
-                row.holders.push(holder.process);
+                // Who was the socket's user when it was last met made it as that user.
+                let was =
+                    row.uid.filter(|uid| !holder.users.contain(*uid) && holder.former_user == Some(*uid));
+                row.holders.push(Process { uid: was.unwrap_or(holder.process.uid), ..holder.process });
                 row.recent_starts.extend(holder.started.map(|started| (holder.process.id, started)));
-                row.changed_user |= row.uid.is_some_and(|uid| !holder.users.contain(uid));
+                row.changed_user |= was.is_none() && row.uid.is_some_and(|uid| !holder.users.contain(uid));
             }
             if self.elsewhere && row.holders.is_empty() {
                 // Mostly its process had closed it by then.

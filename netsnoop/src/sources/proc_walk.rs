@@ -70,7 +70,7 @@ fn walk(
     let reader = TableReader { rungs, counters };
     let mut snapshots: Vec<SocketSnapshot> =
         index.namespaces().keys().filter_map(|inode| reader.snapshot(&mut index, *inode)).collect();
-    let mut holders = Holders::new(&index.proc_root, None, counters);
+    let mut holders = Holders::new(&index, None, counters);
     // Listed anew: a child that was born meanwhile may be the only one left to hold a socket.
     if let Err(error) = index.proc_root.for_each_pid(|entry| holders.look_at(entry.pid, None)) {
         count_unreadable(counters, error);

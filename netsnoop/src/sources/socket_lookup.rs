@@ -239,7 +239,7 @@ impl SocketLookup {
 
     fn search_holders(&mut self, found: &mut Found, started: Timestamp, counters: &Counters) {
         let inodes: HashSet<NonZeroU64> = found.rows.iter().filter_map(|row| row.inode).collect();
-        let mut holders = Holders::new(&self.index.proc_root, self.starts.as_mut(), counters);
+        let mut holders = Holders::new(&self.index, self.starts.as_mut(), counters);
         if !inodes.is_empty() {
             let (mut inside, outside) = self.index.processes_by(found.key.inode);
             inside.sort_by_key(|pid| !self.recent.contains(pid));
