@@ -252,7 +252,7 @@ fn snapshot(
     sockets: Vec<SocketRow>,
 ) -> Observation {
     let rung = Rung::SockDiag;
-    Observation::Sockets(SocketSnapshot { namespace, rung, started: now, finished: now, scope, sockets, only_user: None })
+    Observation::Sockets(SocketSnapshot { namespace, rung, started: now, finished: now, scope, sockets, only_user: None, oldest_process: None, })
 }
 
 struct World {

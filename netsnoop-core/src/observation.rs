@@ -140,6 +140,8 @@ pub struct SocketSnapshot {
     /// The user of every process in the namespace, if they have but one and it was asked for because of a socket
     /// whose owner is gone.
     pub only_user: Option<u32>,
+    /// When the oldest process in the namespace started, if it was asked for likewise.
+    pub oldest_process: Option<Timestamp>,
 }
 
 /// What a snapshot covers.

@@ -194,6 +194,9 @@ impl Reconciler {
     /// Rows that were asked for: each asked end takes the best row there is for it.
     fn answer_wanted(&mut self, now: Timestamp, namespace: NamespaceId, snapshot: &SocketSnapshot) {
         let asked = self.questions.outstanding(namespace);
+        if let Some(oldest) = snapshot.oldest_process {
+            self.doubt_places(now, (namespace, &asked), oldest);
+        }
         let rows = Rows::new(&snapshot.sockets);
         for tuple in asked {
             let Some(asked) = self.searching(namespace, tuple, snapshot.started) else { continue };
@@ -321,20 +324,33 @@ impl Reconciler {
         namespace: NamespaceId,
         wanted: &[FiveTuple],
     ) {
+        self.doubt_places(now, (namespace, wanted), now);
         for tuple in wanted {
-            if let Some((id, side)) = self.searching(namespace, *tuple, now)
-                && let Some(flow) = self.flows.get_mut(id)
-                && !flow.end(side).place_certain
-            {
-                flow.end_mut(side).place_says(Place::Ambiguous, None);
-                flow.end_mut(side).search = Search::Done;
-                self.review(now, id);
-                continue;
-            }
             let answer = Attribution::namespace(Reason::GoneBeforeLookup, None);
             self.settle_search(now, (namespace, *tuple), now, answer);
         }
         self.questions.answered(namespace);
+    }
+
+    /// Takes back that ends are in `namespace`, where only an address said so and nobody was there before `oldest`:
+    /// a pod is given the address of one that is gone.
+    fn doubt_places(
+        &mut self,
+        now: Timestamp,
+        (namespace, wanted): (NamespaceId, &[FiveTuple]),
+        oldest: Timestamp,
+    ) {
+        for tuple in wanted {
+            if let Some((id, side)) = self.searching(namespace, *tuple, now)
+                && let Some(flow) = self.flows.get_mut(id)
+                && !flow.end(side).place_certain
+                && flow.first_seen + STAMP_TOLERANCE < oldest
+            {
+                flow.end_mut(side).place_says(Place::Ambiguous, None);
+                flow.end_mut(side).search = Search::Done;
+                self.review(now, id);
+            }
+        }
     }
 
     fn missing(

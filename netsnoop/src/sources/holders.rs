@@ -38,7 +38,6 @@ pub(super) struct Holders<'a> {
 struct Holder {
     process: Process,
     users: UserIds,
-    former_user: Option<u32>,
     /// When it began, if that was lately.
     started: Option<Timestamp>,
 }
@@ -100,8 +99,7 @@ impl<'a> Holders<'a> {
         match process.identity(&mut self.scratch.text)? {
             Some((process, users)) => {
                 let started = self.start_of(process.id);
-                let former_user = self.index.former_user(pid);
-                self.processes.push(Holder { process, users, former_user, started });
+                self.processes.push(Holder { process, users, started });
             }
             None => {
                 self.counters.proc_lines_rejected.add(1);
@@ -149,12 +147,9 @@ impl<'a> Holders<'a> {
             let first = self.links.partition_point(|(linked, _)| *linked < inode);
             let links = self.links.iter().skip(first).take_while(|(linked, _)| *linked == inode);
             for holder in links.filter_map(|(_, place)| self.processes.get(*place)) {
-                // Who was the socket's user when it was last met made it as that user.
-                let was =
-                    row.uid.filter(|uid| !holder.users.contain(*uid) && holder.former_user == Some(*uid));
-                row.holders.push(Process { uid: was.unwrap_or(holder.process.uid), ..holder.process });
+                row.holders.push(holder.process);
                 row.recent_starts.extend(holder.started.map(|started| (holder.process.id, started)));
-                row.changed_user |= was.is_none() && row.uid.is_some_and(|uid| !holder.users.contain(uid));
+                row.changed_user |= row.uid.is_some_and(|uid| !holder.users.contain(uid));
             }
             if self.elsewhere && row.holders.is_empty() {
                 // Mostly its process had closed it by then.

@@ -37,8 +37,6 @@ struct Member {
     dir_inode: u64,
     /// `None` if it may not be asked, or has ended: the threads of a zombie may live on, anywhere.
     namespace: Option<u32>,
-    /// Its effective user, and the one before that.
-    users: [Option<u32>; 2],
     first_seen: Timestamp,
     refresh: u64,
 }
@@ -118,20 +116,18 @@ impl NamespaceIndex {
                 let known = members.get(&entry.pid).filter(|member| member.dir_inode == entry.dir_inode);
                 let first_seen = known.map_or(newcomer_since, |member| member.first_seen);
                 let settled = now.since(first_seen) >= UNSETTLED;
-                let before = known.map_or([None; 2], |member| member.users);
-                let (namespace, users) = match known {
-                    Some(member) if settled && !full => (member.namespace, before),
+                let namespace = match known {
+                    Some(member) if settled && !full => member.namespace,
                     _ => {
                         let namespace = ask(proc_root, entry.pid, counters);
-                        let user = proc_root.user(entry.pid).ok();
-                        if let Some((inode, user)) = namespace.zip(user) {
+                        if let (Some(inode), Ok(user)) = (namespace, proc_root.user(entry.pid)) {
                             users.entry(inode).or_default().insert(user, now);
                         }
-                        (namespace, users_after(before, user))
+                        namespace
                     }
                 };
-                let member = Member { dir_inode: entry.dir_inode, namespace, users, first_seen, refresh };
-                members.insert(entry.pid, member);
+                members
+                    .insert(entry.pid, Member { dir_inode: entry.dir_inode, namespace, first_seen, refresh });
             })
             .with_context(|| format!("list the processes in {}", proc_root.path().display()))?;
         members.retain(|_, member| member.refresh == refresh);
@@ -145,24 +141,13 @@ impl NamespaceIndex {
         (users.len() == 1 && Self::may_ask_all()).then_some(*user)
     }
 
-    /// The user that a process was before the one it is, if it was met as that.
-    pub(super) fn former_user(&self, pid: u32) -> Option<u32> {
-        self.members.get(&pid)?.users[1]
-    }
-
     /// Takes over which processes are in which namespace, instead of asking each of them, and finds the mounts.
     pub(super) fn adopt(&mut self, members: impl Iterator<Item = (u32, u32)>, counters: &Counters) {
         self.mounts = read_mounts(&self.proc_root, counters);
         let first_seen = clock::now();
         for (pid, inode) in members {
             // No directory has this inode number, so the next refresh asks.
-            let member = Member {
-                dir_inode: 0,
-                namespace: Some(inode),
-                users: [None; 2],
-                first_seen,
-                refresh: self.refreshes,
-            };
+            let member = Member { dir_inode: 0, namespace: Some(inode), first_seen, refresh: self.refreshes };
             self.members.insert(pid, member);
         }
     }
@@ -296,13 +281,6 @@ impl NamespaceIndex {
             }
         }
         Err(VisitError::Denied)
-    }
-}
-
-fn users_after(before: [Option<u32>; 2], user: Option<u32>) -> [Option<u32>; 2] {
-    match before {
-        [known, _] if known.is_some() && user.is_some() && known != user => [user, known],
-        [known, former] => [user.or(known), former],
     }
 }
 

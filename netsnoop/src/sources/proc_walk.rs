@@ -119,6 +119,7 @@ impl TableReader<'_> {
             scope,
             sockets,
             only_user: None,
+            oldest_process: None,
         })
     }
 

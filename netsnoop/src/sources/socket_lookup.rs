@@ -62,6 +62,15 @@ struct Tables {
     proven: HashSet<Transport>,
 }
 
+/// Who else is in a namespace.
+#[derive(Default)]
+struct Company {
+    /// The user of all.
+    only_user: Option<u32>,
+    /// When the oldest process started.
+    oldest: Option<Timestamp>,
+}
+
 /// Rows that may answer, read in the namespace.
 struct Found {
     key: NamespaceKey,
@@ -139,23 +148,28 @@ impl SocketLookup {
         })
     }
 
-    /// The user of everybody in a small namespace, where the owner of a socket is gone: a pod mostly has but one.
-    fn only_user(&mut self, found: &Found) -> Option<u32> {
+    /// Who is in a small namespace, where the owner of a socket is gone: a pod mostly has but one user.
+    fn company(&mut self, found: &Found) -> Company {
         let is_gone = !found.missing.is_empty() || found.rows.iter().any(|row| row.holders.is_empty());
-        // Who has left may be the owner, so all count who were there lately.
-        let lately = self.index.only_user_lately(found.key.inode).filter(|_| is_gone)?;
         let pids = self.index.known_inside(found.key.inode);
-        let mut users = pids.iter().take(SMALL_NAMESPACE + 1).filter_map(|pid| {
-            let process = self.index.proc_root.process(*pid);
-            // Who has ended meanwhile is nobody's user; who cannot be read is a user that is not known.
-            match process.and_then(|process| process.identity(&mut self.text)) {
-                Ok(identity) => Some(identity.map(|(process, _)| process.uid)),
-                Err(Errno::NOENT | Errno::SRCH) => None,
-                Err(_) => Some(None),
-            }
-        });
-        let all_alike = users.all(|user| user == Some(lately));
-        (all_alike && !pids.is_empty() && pids.len() <= SMALL_NAMESPACE).then_some(lately)
+        let mut company = Company::default();
+        if !is_gone || pids.is_empty() || pids.len() > SMALL_NAMESPACE {
+            return company;
+        }
+        // Who has left may be the owner, so all count who were there lately.
+        company.only_user = self.index.only_user_lately(found.key.inode);
+        for pid in pids {
+            let process = self.index.proc_root.process(pid);
+            let (user, started) = match process.and_then(|process| process.identity(&mut self.text)) {
+                Ok(Some((process, _))) => (Some(process.uid), Some(process.id.started_at())),
+                // Who has ended meanwhile is nobody's user; who cannot be read is a user that is not known.
+                Err(Errno::NOENT | Errno::SRCH) => continue,
+                Ok(None) | Err(_) => (None, None),
+            };
+            company.only_user = company.only_user.filter(|only| Some(*only) == user);
+            company.oldest = company.oldest.into_iter().chain(started).min();
+        }
+        company
     }
 
     /// A socket without a holder was mostly closed while its holder was looked for: then it has no file any more.
@@ -190,6 +204,7 @@ impl SocketLookup {
             scope: SnapshotScope::Ended,
             sockets: Vec::new(),
             only_user: None,
+            oldest_process: None,
         }
     }
 
@@ -212,7 +227,7 @@ impl SocketLookup {
     ) -> SocketSnapshot {
         self.search_holders(&mut found, started, counters);
         self.look_again_for_the_unheld(&mut found, counters);
-        let only_user = self.only_user(&found);
+        let Company { only_user, oldest } = self.company(&found);
         let (count, took) = (wanted.len(), clock::now().since(started));
         log::debug!("{count} sockets of namespace {} were looked up in {took:?}", found.key.inode);
         let rows = Rows::new(&found.rows);
@@ -234,6 +249,7 @@ impl SocketLookup {
             scope: SnapshotScope::Wanted { missing: found.missing },
             sockets,
             only_user,
+            oldest_process: oldest,
         }
     }
 

@@ -65,6 +65,7 @@ fn an_owner_is_of_the_connection_that_the_port_served_while_the_tables_were_read
             scope: SnapshotScope::Wanted { missing: vec![] },
             sockets: vec![row(tuple, TcpState::ESTABLISHED, &[9])],
             only_user: None,
+            oldest_process: None,
         })
     };
     let first = || packet(1, UPLINK, tuple, syn(5));
@@ -183,6 +184,7 @@ fn an_owner_is_told_once_no_packet_on_its_way_can_take_it_back() {
         scope: SnapshotScope::Wanted { missing: vec![] },
         sockets: vec![row(tuple, TcpState::ESTABLISHED, &[9])],
         only_user: None,
+        oldest_process: None,
     });
     world.see(4, answer);
     assert_eq!(world.events(), []);

@@ -272,6 +272,7 @@ pub(super) fn snapshot(
         scope,
         sockets,
         only_user: None,
+        oldest_process: None,
     })
 }
 

@@ -72,6 +72,7 @@ impl SocketIterator {
             scope: SnapshotScope::Whole,
             sockets: sockets.into_values().collect(),
             only_user: None,
+            oldest_process: None,
         };
         Ok(rows.0.into_iter().map(snapshot).collect())
     }
@@ -106,6 +107,7 @@ impl SocketIterator {
             scope: SnapshotScope::Wanted { missing },
             sockets,
             only_user: None,
+            oldest_process: None,
         })
     }
 

@@ -7,18 +7,28 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::thread::{UnshareFlags, set_name};
 
-use super::{CLIENT, Class, ROOT, SERVER, plays, serves};
+use super::{CLIENT, Class, Limit, Question, ROOT, SERVER, plays, serves};
 use crate::truth::player::tcp::{self, From};
 use crate::truth::player::{Stage, become_user, enter, new_namespace};
 use crate::truth::scene::Place::{OneUserPod, PodA, PodB, PodC};
 use crate::truth::scene::{Family, ONE_USER};
+use crate::truth::told::Role;
+use crate::truth::ways::Standard;
 
 pub(super) const CLASSES: &[Class] = &[
     Class::new(
         "uid_change",
         "the user changes while the connection lasts: its owner is who connected",
         &[serves(PodB, SERVER, tcp::echo), plays(PodA, ROOT, change_user)],
-    ),
+    )
+    .limited(&[Limit {
+        role: Role::Client,
+        questions: &[Question::Process],
+        standards: &[Standard::WithoutEbpf, Standard::Tables],
+        may_mislead: false,
+        because: "tables do not keep which user a process was: one that has changed looks just as one that was handed \
+                  the socket of another user, so the socket's user is told and no process",
+    }]),
     Class::new(
         "comm_change",
         "the process renames itself while the connection lasts",
