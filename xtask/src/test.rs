@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::{prerequisites, shell, vm};
+use crate::{prerequisites, shell, truth, vm};
 
 /// What `test` and `ci` take.
 #[derive(clap::Args)]
@@ -122,6 +122,7 @@ fn run_all(arguments: &TestArguments, tally: &mut Tally) -> Result<()> {
         binary.run(&netsnoop, tally)?;
     }
     run_doc_tests(tally)?;
+    truth::test_small(&netsnoop, tally)?;
     if arguments.without_vm {
         tally.skip("vm-test", "left out with --without-vm");
         return Ok(());

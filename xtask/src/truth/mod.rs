@@ -42,6 +42,7 @@ use self::run::{Programme, Scratch};
 use self::show::Kind;
 use self::table::Column;
 use self::ways::{WAYS, Way};
+use crate::test::Tally;
 use crate::{prerequisites, shell, test};
 
 pub(crate) use self::score::Score;
@@ -142,6 +143,25 @@ pub(crate) fn truth(arguments: &TruthArguments) -> Result<ExitCode> {
         document::write(&columns, &unavailable, &netsnoop)?;
     }
     report(&columns, arguments.small)
+}
+
+/// As a part of all tests: all ways together at small scale, in a run of this program as root.
+pub(crate) fn test_small(netsnoop: &Path, tally: &mut Tally) -> Result<()> {
+    let program = std::env::current_exe().context("looking for this program's file")?;
+    let mut command = match shell::as_root(&program) {
+        Ok(command) => command,
+        Err(error) => {
+            tally.skip("truth", &format!("{error:#}"));
+            return Ok(());
+        }
+    };
+    command
+        .args(["truth", "--small", "--way", "auto", "--show", "wrong,doubled", "--netsnoop"])
+        .arg(netsnoop);
+    shell::say(&format!("$ {}", shell::show(&command)))?;
+    let status = command.status().context("starting the truth bench")?;
+    tally.count("truth --small", status.success());
+    Ok(())
 }
 
 /// What the node is made with, and the Debian package of each. Without nft the classes that need it are left out.
