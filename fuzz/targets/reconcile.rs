@@ -240,7 +240,10 @@ fn row(tuple: FiveTuple, state: u8, bits: u8, holders_complete: bool) -> SocketR
         uid: Some(7),
         holders: holders(bits),
         holders_lack: (!holders_complete).then_some(Reason::Permission),
-        recent_starts: holders(bits / 4).into_iter().map(|holder| (holder.id, Timestamp::from_nanos(u64::from(bits)))).collect(),
+        recent_starts: holders(bits / 4)
+            .into_iter()
+            .map(|holder| (holder.id, Timestamp::from_nanos(u64::from(bits))))
+            .collect(),
         changed_user: bits % 5 == 0,
     }
 }
@@ -252,7 +255,16 @@ fn snapshot(
     sockets: Vec<SocketRow>,
 ) -> Observation {
     let rung = Rung::SockDiag;
-    Observation::Sockets(SocketSnapshot { namespace, rung, started: now, finished: now, scope, sockets, only_user: None, oldest_process: None, })
+    Observation::Sockets(SocketSnapshot {
+        namespace,
+        rung,
+        started: now,
+        finished: now,
+        scope,
+        sockets,
+        only_user: None,
+        oldest_process: None,
+    })
 }
 
 struct World {

@@ -5,7 +5,9 @@ use netsnoop_common::offsets::ABSENT;
 
 use crate::globals::offset;
 use crate::kernel_read::{read, read_to};
-use crate::socket::{AF_INET, AF_INET6, IPPROTO_MPTCP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, inode_number};
+use crate::socket::{
+    AF_INET, AF_INET6, IPPROTO_MPTCP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, inode_number,
+};
 
 /// Families, include/linux/socket.h.
 const AF_UNIX: u16 = 1;

@@ -4,7 +4,9 @@
 
 use aya_ebpf::bindings::seq_file;
 use aya_ebpf::helpers::generated::bpf_seq_write;
-use netsnoop_common::listing::{Progress, ProcessListing, SocketListing, Start, UNIX_PATH_BYTES, VERSION, kind};
+use netsnoop_common::listing::{
+    ProcessListing, Progress, SocketListing, Start, UNIX_PATH_BYTES, VERSION, kind,
+};
 
 use crate::current::{NOBODY, fill_process};
 use crate::globals::offset;

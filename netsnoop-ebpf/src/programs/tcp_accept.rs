@@ -31,7 +31,8 @@ fn tcp_accept_kretprobe(ctx: RetProbeContext) -> u32 {
 fn tcp_accept_fexit(ctx: FExitContext) -> u32 {
     // The result stands behind the arguments, and the verifier takes a constant place only. Where that place is another
     // one there is a helper for it (Linux 5.17).
-    let accepted = if accept_arguments() == 4 { address_of(ctx.arg::<*const u8>(4)) } else { ctx.ret().unwrap_or(0) };
+    let accepted =
+        if accept_arguments() == 4 { address_of(ctx.arg::<*const u8>(4)) } else { ctx.ret().unwrap_or(0) };
     tell_accept(accepted, rung::FENTRY);
     0
 }
