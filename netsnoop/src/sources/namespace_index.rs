@@ -27,6 +27,8 @@ use crate::counters::Counters;
 /// A runtime moves a process to its namespace right after fork and before exec. Until then its
 /// namespace is asked for at every refresh.
 const UNSETTLED: Duration = Duration::from_secs(2);
+/// The user that may become any other.
+const ROOT: u32 = 0;
 /// For this long a namespace's users count after their last process was met.
 const LATELY: Duration = Duration::from_secs(60);
 /// Every process is asked anew this often, as nothing forbids a later move.
@@ -134,11 +136,12 @@ impl NamespaceIndex {
         Ok(())
     }
 
-    /// The user of all processes that were met in the namespace lately, if they had but one.
+    /// The user of all processes that were met in the namespace lately, if they had but one. Not root: its processes
+    /// become other users' in no time.
     pub(super) fn only_user_lately(&self, inode: u32) -> Option<u32> {
         let users = self.users.get(&inode)?;
         let user = users.keys().next()?;
-        (users.len() == 1 && Self::may_ask_all()).then_some(*user)
+        (users.len() == 1 && *user != ROOT && Self::may_ask_all()).then_some(*user)
     }
 
     /// Takes over which processes are in which namespace, instead of asking each of them, and finds the mounts.
