@@ -25,7 +25,7 @@ use alloc::vec::Vec;
 /// How far the clocks of packets and looks may be apart.
 const STAMP_TOLERANCE: Duration = Duration::from_millis(1);
 /// For how long a group of sockets at one port is taken to be the same.
-const GROUP_LASTS: Duration = Duration::from_millis(50);
+const GROUP_LASTS: Duration = Duration::from_millis(5);
 /// How long after a look that told no process the next one comes: soon, as sockets are accepted and closed soon,
 /// then less and less often.
 const LOOK_PAUSES: [Duration; 4] = [
