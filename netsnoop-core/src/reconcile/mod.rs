@@ -14,6 +14,7 @@ mod flow_table;
 mod kernel_events;
 mod lifecycle;
 mod listener_table;
+mod looks;
 mod matching;
 mod namespace_table;
 mod packets;

@@ -16,4 +16,5 @@ mod process_start;
 mod rtnetlink;
 pub(crate) mod sock_diag;
 mod socket_lookup;
+mod socket_tables;
 pub mod topology;
