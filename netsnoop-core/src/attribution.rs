@@ -353,7 +353,7 @@ impl Attribution {
     }
 
     /// Whether [`Self::refine`] would take `other`.
-    pub fn is_weaker_than(&self, other: &Self) -> bool {
+    pub(crate) fn is_weaker_than(&self, other: &Self) -> bool {
         match (&self.owner, &other.owner) {
             (Owner::Unattributed(Reason::Pending), Owner::Unattributed(reason)) => *reason != Reason::Pending,
             (Owner::Unattributed(_), Owner::Unattributed(_)) => self.evidence < other.evidence,

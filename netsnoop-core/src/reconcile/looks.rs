@@ -11,6 +11,7 @@ use super::Reconciler;
 use super::flow::{Search, Side};
 use super::flow_table::FlowId;
 use super::namespace_table::{NamespaceId, Place};
+use super::packets::PACKET_CLOCK_ERROR;
 use super::snapshots::{Look, all_holders, evidence_of, is_listener};
 use crate::attribution::{Attribution, Evidence, Reason};
 use crate::connection::{ConnectionState, Role};
@@ -21,8 +22,6 @@ use crate::socket::SocketRow;
 use crate::socket_match::{Rows, awaits_accept};
 use crate::time::Timestamp;
 
-/// How far the clocks of packets and looks may be apart.
-const STAMP_TOLERANCE: Duration = Duration::from_millis(1);
 /// How long after a look that told no process the next one comes: soon, as sockets are accepted and closed soon,
 /// then less and less often.
 const LOOK_PAUSES: [Duration; 4] = [
@@ -122,7 +121,7 @@ impl Reconciler {
     ) -> Option<(FlowId, Side)> {
         let searching = self.flows.find(tuple).filter(|(_, side, flow)| {
             let end = flow.end(*side);
-            let is_older = flow.first_seen <= asked_at + STAMP_TOLERANCE;
+            let is_older = flow.first_seen <= asked_at + PACKET_CLOCK_ERROR;
             is_older && end.search == Search::Asked && end.namespace_id() == Some(namespace)
         });
         searching.map(|(id, side, _)| (id, side)).max_by_key(|(id, _)| *id)
@@ -177,7 +176,7 @@ impl Reconciler {
             if let Some((id, side)) = self.searching(namespace, *tuple, now)
                 && let Some(flow) = self.flows.get_mut(id)
                 && !flow.end(side).place_certain
-                && flow.first_seen + STAMP_TOLERANCE < oldest
+                && flow.first_seen + PACKET_CLOCK_ERROR < oldest
             {
                 flow.end_mut(side).place_says(Place::Ambiguous, None);
                 flow.end_mut(side).search = Search::Done;

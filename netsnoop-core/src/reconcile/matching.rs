@@ -32,8 +32,9 @@ pub(super) struct Sighting {
     pub(super) at: Option<Timestamp>,
 }
 
-/// How far the stamps of two sources may be apart for one event.
-const STAMP_TOLERANCE: Duration = Duration::from_millis(1);
+/// How much earlier than its first packet a connection's kernel event may be stamped: by the way from the hook to the
+/// interface, and the error of the packets' clock.
+const HOOK_TO_PACKET_MAX: Duration = Duration::from_millis(1);
 
 /// How well a sighting fits, worst first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -71,7 +72,7 @@ impl Reconciler {
         }
         // Of a datagram flow the first event may come after the datagram; a TCP connection begins with its SYN.
         let is_tcp = flow.transport == Transport::Tcp;
-        let is_older = is_tcp && sighting.at.is_some_and(|at| at + STAMP_TOLERANCE < flow.first_seen);
+        let is_older = is_tcp && sighting.at.is_some_and(|at| at + HOOK_TO_PACKET_MAX < flow.first_seen);
         let sequence = flow.isn.zip(sighting.isn).map(|(known, seen)| known == seen);
         // What is concluded from an address may be out of date, for a pod that was given that of another one; the
         // same number from the same ports is no accident.

@@ -13,6 +13,12 @@ use crate::observation::PacketSighting;
 use crate::packet::{PacketContent, TcpFlags};
 use crate::time::Timestamp;
 
+use core::time::Duration;
+
+/// How far the stamp of a packet may be from what the clock of all else showed then: the wall clock that stamps packets
+/// may be slewed by 500 ppm (man 2 adjtimex), and is compared with the other once a second.
+pub(super) const PACKET_CLOCK_ERROR: Duration = Duration::from_micros(500);
+
 impl Reconciler {
     pub(super) fn handle_packet(&mut self, now: Timestamp, packet: &PacketSighting) {
         if let Some(index) = packet.interface {

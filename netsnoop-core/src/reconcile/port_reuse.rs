@@ -10,13 +10,10 @@ use alloc::vec::Vec;
 use super::Reconciler;
 use super::flow::{End, Flow, Side};
 use super::flow_table::FlowId;
+use super::packets::PACKET_CLOCK_ERROR;
 use crate::attribution::{Attribution, Evidence, Reason};
 use crate::five_tuple::Transport;
 use crate::time::Timestamp;
-
-/// How far the clocks of packets and looks may be apart: the wall clock that stamps packets may be slewed by 500 ppm
-/// (man 2 adjtimex), and is compared with the other once a second.
-const STAMP_TOLERANCE: Duration = Duration::from_micros(500);
 
 /// How long an owner that a look told is held back at most for packets that may take it back.
 const PACKETS_BEHIND_MAX: Duration = Duration::from_millis(250);
@@ -41,7 +38,7 @@ impl Reconciler {
         };
         flow.both().into_iter().all(|(_, end)| match end.looked_at {
             Some(looked) if is_told_by_look(end) => {
-                known_until >= looked + STAMP_TOLERANCE || now >= looked + PACKETS_BEHIND_MAX
+                known_until >= looked + PACKET_CLOCK_ERROR || now >= looked + PACKETS_BEHIND_MAX
             }
             _ => true,
         })
@@ -69,13 +66,13 @@ impl Reconciler {
         let Some(flow) = self.flows.get(id).filter(|flow| flow.transport == Transport::Tcp) else {
             return false;
         };
-        if flow.ended_at.is_some_and(|ended| ended + STAMP_TOLERANCE < from) {
+        if flow.ended_at.is_some_and(|ended| ended + PACKET_CLOCK_ERROR < from) {
             return true;
         }
         let namespace = flow.end(side).namespace_id();
         self.flows.find(flow.tuple(side)).any(|(other, side, later)| {
             other > id
-                && later.first_seen <= until + STAMP_TOLERANCE
+                && later.first_seen <= until + PACKET_CLOCK_ERROR
                 && later.end(side).namespace_id() == namespace
         })
     }
@@ -93,7 +90,7 @@ impl Reconciler {
             .flat_map(|(id, side, flow)| {
                 [side, side.other()].into_iter().zip(namespaces).filter_map(move |(side, namespace)| {
                     let end = flow.end(side);
-                    let late = end.looked_at.is_some_and(|looked| looked + STAMP_TOLERANCE > sent);
+                    let late = end.looked_at.is_some_and(|looked| looked + PACKET_CLOCK_ERROR > sent);
                     // Whoever listened accepted the earlier connection too.
                     let may_differ = end.attribution.evidence != Some(Evidence::Listener);
                     let is_told = late && may_differ && is_told_by_look(end);
