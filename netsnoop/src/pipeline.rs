@@ -286,8 +286,9 @@ async fn supervise(mut running: Running, mut ebpf: Ebpf, signals: Signals) -> Re
     let ring = ebpf.take_events().map(|events| {
         let mut stopped = ring_stopped.clone();
         tokio::spawn(ring_buffer::pump(events, running.intake.clone(), async move {
-            // An error means the sender is gone, which asks for the same.
-            stopped.wait_for(|stop| *stop).await.map(|_| ()).unwrap_or_default();
+            if stopped.wait_for(|stop| *stop).await.is_err() {
+                log::debug!("the ring's reader ends, as nobody is left who could stop it");
+            }
         }))
     });
     if let Some(log) = ebpf.take_log() {

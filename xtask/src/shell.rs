@@ -39,6 +39,14 @@ pub(crate) fn say(line: &str) -> Result<()> {
     writeln!(io::stderr().lock(), "{line}").context("writing to standard error")
 }
 
+/// Says what went wrong where no error can be handed on, as in a `drop`.
+pub(crate) fn warn(line: &str) {
+    match say(line) {
+        // Without a standard error there is nobody left to tell.
+        Ok(()) | Err(_) => {}
+    }
+}
+
 /// Runs `command` to its end; its failing is an error that names it.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = show(command);

@@ -2,8 +2,9 @@
 //! own, so that nothing but the load is to be seen there.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -104,7 +105,8 @@ impl Bench<'_> {
         wait_until_quiet(pid)?;
         let peak_mebibytes = peak_mebibytes(pid)?;
         let used = watching.part.interrupt()? - used_before;
-        let said = watching.said.join().unwrap_or_default();
+        let said = watching.said.join().unwrap_or_else(|panic| resume_unwind(panic));
+        let said = said.with_context(|| format!("reading what {} says", contestant.name))?;
         let owners_named = contestant
             .names_client
             .map(|names| count_lines(&page, |line| names(line, load.client)))
@@ -165,8 +167,7 @@ impl Bench<'_> {
             });
             let seconds = self.await_first_line();
             stop.store(true, Ordering::Relaxed);
-            // Wakes the accepting thread; if that fails it has ended already.
-            drop(TcpStream::connect(address));
+            TcpStream::connect(address).context("ending the thread that accepts")?;
             seconds
         })
     }
@@ -206,7 +207,7 @@ struct Burst {
 /// A contestant that is ready.
 struct Watching {
     part: Part,
-    said: JoinHandle<Vec<String>>,
+    said: JoinHandle<io::Result<Vec<String>>>,
 }
 
 impl Watching {
@@ -229,7 +230,7 @@ impl Watching {
         }
         wait_until_quiet(pid)?;
         // Its errors are read on, so that it never waits for us.
-        let said = thread::spawn(move || errors.lines().map_while(Result::ok).collect());
+        let said = thread::spawn(move || errors.lines().collect());
         Ok(Self { part, said })
     }
 }

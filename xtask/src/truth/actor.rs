@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::patience;
 use super::player::Script;
+use crate::shell;
 
 /// A process of the bench's; killed when dropped.
 pub(crate) struct Actor {
@@ -129,9 +130,9 @@ impl Actor {
 
 impl Drop for Actor {
     fn drop(&mut self) {
-        // Kill fails only if it was waited for.
-        if self.child.kill().is_ok() {
-            self.child.wait().map_or_else(drop, drop);
+        // Both do nothing to a process that has ended and been waited for.
+        if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
+            shell::warn(&format!("a player could not be ended: {error}"));
         }
     }
 }

@@ -1,15 +1,18 @@
 //! A cgroup for each place, named as a container's of a pod is, so that netsnoop resolves what it would on a node.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::patience;
 use super::scene::Place;
+use crate::shell;
 
 /// The bench's cgroups; taken away when dropped. Without cgroup v2 there are none, and players stay where they are.
 pub(crate) struct Cgroups {
@@ -35,8 +38,10 @@ impl Cgroups {
 
 impl Drop for Cgroups {
     fn drop(&mut self) {
-        if let Some(root) = &self.root {
-            remove(root);
+        if let Some(root) = &self.root
+            && let Err(error) = remove(root)
+        {
+            shell::warn(&format!("a cgroup stays: {error:#}"));
         }
     }
 }
@@ -58,33 +63,39 @@ fn own_folder() -> Result<Option<PathBuf>> {
 
 /// Ends whatever runs in this process's cgroups and removes them: for when the bench is interrupted.
 pub(crate) fn remove_own() -> Result<()> {
-    if let Some(root) = own_folder()? {
-        remove(&root);
-    }
-    Ok(())
+    own_folder()?.map_or(Ok(()), |root| remove(&root))
 }
 
 /// A cgroup is busy until the kernel has buried its last process.
-fn remove(root: &Path) {
+fn remove(root: &Path) -> Result<()> {
     let deadline = Instant::now() + patience();
-    while root.exists() && Instant::now() < deadline {
-        if !remove_once(root) {
-            thread::sleep(Duration::from_millis(5));
+    loop {
+        match remove_once(root) {
+            Ok(()) => return Ok(()),
+            Err(_) if !root.exists() => return Ok(()),
+            Err(error) if Instant::now() >= deadline => {
+                return Err(error).with_context(|| format!("removing {}", root.display()));
+            }
+            Err(_) => thread::sleep(Duration::from_millis(5)),
         }
     }
 }
 
-fn remove_once(folder: &Path) -> bool {
-    let below = fs::read_dir(folder).into_iter().flatten().flatten();
-    for entry in below.filter(|entry| entry.path().is_dir()) {
-        remove_once(&entry.path());
-    }
-    let pids = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-    for pid in pids.lines().filter_map(|line| line.parse().ok().and_then(Pid::from_raw)) {
-        // One that has ended meanwhile cannot be ended again.
-        if kill_process(pid, Signal::KILL).is_err() {
-            continue;
+fn remove_once(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            remove_once(&path)?;
         }
     }
-    fs::remove_dir(folder).is_ok()
+    for line in fs::read_to_string(folder.join("cgroup.procs"))?.lines() {
+        // 0: a process of a pid namespace that this one does not see (man 7 cgroups).
+        let Some(pid) = line.parse().map(Pid::from_raw).map_err(io::Error::other)? else { continue };
+        match kill_process(pid, Signal::KILL) {
+            // It has ended meanwhile.
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    fs::remove_dir(folder)
 }

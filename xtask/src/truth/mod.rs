@@ -196,10 +196,9 @@ fn clean_up_when_interrupted(scratch: PathBuf) -> Result<()> {
     thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             let files = fs::remove_dir_all(&scratch).context("removing the files");
-            let said = match cgroup::remove_own().and(files) {
-                Ok(()) => shell::say("interrupted"),
-                Err(error) => shell::say(&format!("interrupted, and something may be left: {error:#}")),
-            };
+            let faults = [cgroup::remove_own(), files].into_iter().filter_map(Result::err);
+            let left: Vec<String> = faults.map(|error| format!("; what may be left: {error:#}")).collect();
+            let said = shell::say(&format!("interrupted{}", left.concat()));
             // Whether or not it could be said, this is the end.
             process::exit(said.map_or(1, |()| 128 + signal));
         }

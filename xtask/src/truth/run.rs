@@ -253,7 +253,7 @@ impl Drop for Scratch {
         if !self.keeps
             && let Err(error) = std::fs::remove_dir_all(&self.folder)
         {
-            shell::say(&format!("{} stays: {error}", self.folder.display())).map_or_else(drop, drop);
+            shell::warn(&format!("{} stays: {error}", self.folder.display()));
         }
     }
 }

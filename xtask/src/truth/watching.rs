@@ -14,6 +14,7 @@ use super::node::Node;
 use super::scene::Place;
 use super::ways::Way;
 use super::{patience, slowness};
+use crate::shell;
 
 /// How often its files are looked at while something is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -108,9 +109,9 @@ impl Watching {
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        // Kill fails only if it was waited for.
-        if self.child.kill().is_ok() {
-            self.child.wait().map_or_else(drop, drop);
+        // Both do nothing to a process that has ended and been waited for.
+        if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
+            shell::warn(&format!("netsnoop could not be ended: {error}"));
         }
     }
 }

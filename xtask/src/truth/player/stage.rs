@@ -134,9 +134,9 @@ impl Stage {
             set_tid_size: 1,
             ..CloneArguments::default()
         };
+        let (arguments, size) = (&raw const arguments, size_of::<CloneArguments>());
         // SAFETY: as of fork; the kernel only reads the arguments, which outlive the call, as does the list of pids.
-        let pid =
-            unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<CloneArguments>()) };
+        let pid = unsafe { libc::syscall(libc::SYS_clone3, arguments, size) };
         if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(Child(parent_of(pid as libc::pid_t, act))) }
     }
 }
