@@ -8,6 +8,7 @@ use crate::attribution::{Attribution, RungSet};
 use crate::five_tuple::{Endpoint, Transport};
 use crate::namespace::NamespaceKey;
 use crate::process::ProcessFacts;
+use crate::service::Service;
 use crate::time::Timestamp;
 
 /// Names a connection in all its records. Unique within a run; the seed makes two runs differ.
@@ -178,8 +179,8 @@ pub struct ConnectionRecord {
     pub server: EndRecord,
     /// What the other end saw of each, where translation (NAT) made it something else.
     pub nat: Nat,
-    /// The service it belongs to.
-    pub service: Option<Arc<str>>,
+    /// The service it belongs to, and the rule that says so.
+    pub service: Option<Service>,
     /// Payload bytes, where the kernel counted them.
     pub io: Option<Io>,
 }

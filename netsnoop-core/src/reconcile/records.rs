@@ -9,6 +9,7 @@ use crate::attribution::Attribution;
 use crate::connection::{ConnectionId, ConnectionRecord, EndRecord, Nat, RecordEvent, Role};
 use crate::five_tuple::Endpoint;
 use crate::process::ProcessFacts;
+use crate::service::Service;
 use crate::time::Timestamp;
 
 impl Reconciler {
@@ -50,9 +51,10 @@ impl Reconciler {
     }
 
     /// The service that `side` is of: as the other end asked for it, else as it is where that led.
-    fn service_at(&self, flow: &Flow, side: Side) -> Option<&Arc<str>> {
-        let names = [flow.tuple(side.other()).remote, flow.tuple(side).local];
-        names.into_iter().find_map(|name| self.settings.services.find(flow.transport, name))
+    fn service_at(&self, flow: &Flow, side: Side) -> Option<Service> {
+        let endpoints = [flow.tuple(side.other()).remote, flow.tuple(side).local];
+        let services = &self.settings.services;
+        endpoints.into_iter().find_map(|endpoint| services.find(flow.transport, endpoint, &[]))
     }
 
     fn render(&self, now: Timestamp, id: FlowId, flow: &Flow, event: RecordEvent) -> ConnectionRecord {
@@ -82,7 +84,7 @@ impl Reconciler {
                 client: given(asked.local, answered.local),
                 server: given(asked.remote, answered.remote),
             },
-            service: self.service_at(flow, server).cloned(),
+            service: self.service_at(flow, server),
             io: (event == RecordEvent::Close).then(|| flow.io()).flatten(),
         }
     }

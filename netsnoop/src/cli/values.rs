@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 use netsnoop_core::attribution::Rung;
 use netsnoop_core::connection::RecordEvent;
 use netsnoop_core::five_tuple::Transport;
-use netsnoop_core::service::{Cidr, ServiceRule};
+use netsnoop_core::service::{Cidr, ServiceName, ServiceRule, Where};
 
 /// Longest wait that still makes lines live.
 const LONGEST_SETTLE: Duration = Duration::from_secs(60);
@@ -169,14 +169,11 @@ pub(super) fn service_rule(text: &str) -> anyhow::Result<ServiceRule> {
     ensure!(!name.contains(char::is_control), "the service's name has control characters");
     let (place, transport) = split_transport(place);
     let (block, port) = split_port(place)?;
-    let rule = ServiceRule {
-        name: Arc::from(name),
-        addresses: parse_block(&block)?,
-        port: port.map(parse_port).transpose()?,
-        transport,
-    };
-    ensure!(rule.addresses.is_some() || rule.port.is_some(), "the service has neither an address nor a port");
-    Ok(rule)
+    let place = parse_block(&block)?.map_or(Where::Anywhere, Where::In);
+    let ports = port.map(parse_port).transpose()?.map(|port| port..=port);
+    let anywhere = matches!(place, Where::Anywhere);
+    ensure!(!anywhere || ports.is_some(), "the service has neither an address nor a port");
+    Ok(ServiceRule { service: ServiceName::Given(Arc::from(name)), place, ports, transport })
 }
 
 fn split_transport(place: &str) -> (&str, Option<Transport>) {
@@ -235,7 +232,7 @@ mod tests {
     fn a_service_definition_matches_just_what_it_says() {
         let check = |definition: &str, transport, address: &str, port, expected: bool| {
             let services = Services::new(vec![service_rule(definition).unwrap()]);
-            let found = services.find(transport, Endpoint::new(address.parse().unwrap(), port));
+            let found = services.find(transport, Endpoint::new(address.parse().unwrap(), port), &[]);
             assert_eq!(found.is_some(), expected, "{definition} {transport:?} {address} {port}");
         };
         check("redis=198.18.1.13:6379", Transport::Tcp, "198.18.1.13", 6379, true);

@@ -91,7 +91,7 @@ mod tests {
             r#""server":{"address":"198.18.1.13","port":6379,"#,
             r#""process":{"pid":800,"start_time":"2026-11-21T20:00:12.340000000Z","name":"redis-server"},"#,
             r#""user":{"id":999},"attribution":{"level":"process","evidence":"listener"}},"#,
-            r#""service":{"name":"redis"},"io":{"sent_bytes":16,"received_bytes":2048}}"#,
+            r#""service":{"name":"redis","rule":"198.18.1.13:6379"},"io":{"sent_bytes":16,"received_bytes":2048}}"#,
             "\n"
         );
         assert_eq!(line(&samples::between_two_processes()), expected);

@@ -46,8 +46,8 @@ impl OwnerFilter {
         let service_fits = self.services.is_empty()
             || record
                 .service
-                .as_deref()
-                .is_some_and(|service| self.services.iter().any(|wanted| wanted == service));
+                .as_ref()
+                .is_some_and(|service| self.services.iter().any(|wanted| **wanted == *service.name));
         service_fits
             && (!self.asks_of_ends() || self.end_fits(&record.client) || self.end_fits(&record.server))
     }

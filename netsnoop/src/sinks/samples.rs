@@ -11,6 +11,7 @@ use netsnoop_core::connection::{
 use netsnoop_core::five_tuple::{Endpoint, Transport};
 use netsnoop_core::namespace::NamespaceKey;
 use netsnoop_core::process::{Comm, Container, Pod, Process, ProcessFacts, ProcessId};
+use netsnoop_core::service::Service;
 use netsnoop_core::time::Timestamp;
 
 use crate::clock::WallClock;
@@ -84,9 +85,14 @@ pub(super) fn between_two_processes() -> ConnectionRecord {
     record.at = Timestamp::from_nanos(63_623_456_789);
     record.duration = Some(Duration::from_millis(1500));
     record.interface = Some("veth0".into());
-    record.service = Some("redis".into());
+    record.service = Some(service("redis", "198.18.1.13:6379"));
     record.io = Some(Io { sent_bytes: 16, received_bytes: 2048 });
     record
+}
+
+/// A service and the rule that won.
+pub(super) fn service(name: &str, rule: &str) -> Service {
+    Service { name: name.into(), rule: rule.into() }
 }
 
 /// Only the client is on this node.

@@ -11,6 +11,7 @@ use netsnoop_core::connection::{ConnectionRecord, EndRecord, Io, Nat};
 use netsnoop_core::five_tuple::Endpoint;
 use netsnoop_core::namespace::NamespaceKey;
 use netsnoop_core::process::{Container, Process, ProcessFacts};
+use netsnoop_core::service::Service;
 use netsnoop_core::time::Timestamp;
 use serde::{Serialize, Serializer};
 
@@ -67,7 +68,7 @@ pub(super) struct Record<'a> {
     client: End<'a>,
     server: End<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    service: Option<Named<'a>>,
+    service: Option<ServiceKeys<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     nat: Option<NatKeys>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -178,6 +179,12 @@ pub(super) struct Named<'a> {
 }
 
 #[derive(Serialize, Debug)]
+struct ServiceKeys<'a> {
+    name: &'a str,
+    rule: &'a str,
+}
+
+#[derive(Serialize, Debug)]
 struct AttributionKeys {
     level: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,7 +226,7 @@ impl<'a> Record<'a> {
             network: Network::new(record),
             client: End::new(&record.client, users.client.as_deref(), clock),
             server: End::new(&record.server, users.server.as_deref(), clock),
-            service: record.service.as_deref().map(|name| Named { name }),
+            service: record.service.as_ref().map(ServiceKeys::from),
             nat: NatKeys::new(record.nat),
             io: record.io.map(IoBytes::from),
         }
@@ -326,6 +333,12 @@ impl AttributionKeys {
 impl From<NamespaceKey> for Netns {
     fn from(key: NamespaceKey) -> Self {
         Self { inode: key.inode, cookie: key.cookie.map(NonZeroU64::get) }
+    }
+}
+
+impl<'a> From<&'a Service> for ServiceKeys<'a> {
+    fn from(service: &'a Service) -> Self {
+        Self { name: &service.name, rule: &service.rule }
     }
 }
 

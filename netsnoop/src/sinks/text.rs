@@ -140,7 +140,7 @@ impl Line {
 
     fn remarks(&mut self, record: &ConnectionRecord) {
         if let Some(service) = &record.service {
-            self.remark(Paint::Service, Escaped(service));
+            self.remark(Paint::Service, Escaped(&service.name));
         }
         self.translation(record.nat);
         let [client, server] = [&record.client, &record.server].map(|end| end.attribution.evidence);
@@ -269,7 +269,7 @@ mod tests {
             process.name = Comm::new(&comm);
             let mut record = samples::between_two_processes();
             record.client.attribution = Attribution::process(process, Evidence::Proc);
-            record.service = Some(name.as_str().into());
+            record.service = Some(samples::service(&name, ""));
             let pod = Pod { uid: "u".into(), name: Some(name.as_str().into()), namespace: Some(name.as_str().into()) };
             let mut facts = ProcessFacts::clone(record.client.facts.as_ref().unwrap());
             facts.container.as_mut().unwrap().pod = Some(Arc::new(pod));

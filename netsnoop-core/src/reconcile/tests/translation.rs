@@ -429,9 +429,9 @@ fn two_that_were_told_before_their_entry_are_counted_and_the_second_is_ended() {
 #[test]
 fn a_service_is_found_by_the_address_that_was_meant_and_else_by_where_it_led() {
     let rule = |name: &str, port| crate::service::ServiceRule {
-        name: name.into(),
-        addresses: None,
-        port: Some(port),
+        service: crate::service::ServiceName::Given(name.into()),
+        place: crate::service::Where::Anywhere,
+        ports: Some(port..=port),
         transport: None,
     };
     let check = |rules: Vec<crate::service::ServiceRule>, expected: &str| {
@@ -441,7 +441,7 @@ fn a_service_is_found_by_the_address_that_was_meant_and_else_by_where_it_led() {
         world.see(1, began(1, asked, answered, 1));
         connect(&mut world, 2, asked, (31, 7, 1));
         world.wait_until(300);
-        assert_eq!(world.last().service.as_deref(), Some(expected));
+        assert_eq!(world.last().service.as_ref().map(|service| &*service.name), Some(expected));
     };
     check(vec![rule("pod", 8080), rule("meant", 80)], "meant");
     check(vec![rule("pod", 8080)], "pod");

@@ -1,0 +1,87 @@
+//! Named services: which one a connection goes to, by the server's address, port and names. Most specific wins.
+//!
+//! Where names come from (answers to lookups, TLS, HTTP) is not known here.
+
+mod cidr;
+mod name;
+mod rule;
+#[cfg(test)]
+mod tests;
+
+use core::net::IpAddr;
+
+use alloc::collections::BTreeMap;
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+pub use cidr::Cidr;
+pub use name::{BadPattern, LearntName, NameKind, NamePattern};
+pub use rule::{ServiceName, ServiceRule, Where};
+
+use crate::five_tuple::{Endpoint, Transport};
+
+/// The service of a connection, and why.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The rule that won, as it is written.
+    pub rule: Arc<str>,
+}
+
+/// The configured services. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Services(Arc<Table>);
+
+/// Rules, the most specific first.
+#[derive(Debug, Default)]
+struct Table {
+    rules: Vec<(ServiceRule, Arc<str>)>,
+    /// The places of rules for one address alone, ascending: there may be many, of which few are looked at.
+    of_address: BTreeMap<IpAddr, Vec<usize>>,
+    /// The places of all others, ascending.
+    others: Vec<usize>,
+}
+
+impl Services {
+    /// Takes the rules; of equally specific ones the first wins.
+    pub fn new(mut rules: Vec<ServiceRule>) -> Self {
+        rules.sort_by(|one, other| other.compare(one));
+        let mut table = Table::default();
+        for (place, rule) in rules.into_iter().enumerate() {
+            match rule.single_address() {
+                Some(address) => table.of_address.entry(address).or_default().push(place),
+                None => table.others.push(place),
+            }
+            let text = Arc::from(rule.to_string());
+            table.rules.push((rule, text));
+        }
+        Self(Arc::new(table))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.rules.is_empty()
+    }
+
+    /// The service of a connection to `endpoint`, whose server was called by `names`: that of the most specific rule.
+    pub fn find(&self, transport: Transport, endpoint: Endpoint, names: &[LearntName]) -> Option<Service> {
+        let single = self.0.of_address.get(&endpoint.address).map_or(&[][..], Vec::as_slice);
+        let applies = |place: &usize| {
+            let (rule, text) = self.0.rules.get(*place)?;
+            let name = rule.applies(transport, endpoint, names)?;
+            Some((*place, Service { name, rule: text.clone() }))
+        };
+        let found = [single, &self.0.others].into_iter().filter_map(|places| places.iter().find_map(applies));
+        found.min_by_key(|(place, _)| *place).map(|(_, service)| service)
+    }
+
+    /// Whether a service of this name is configured.
+    pub fn knows(&self, name: &str) -> bool {
+        self.0
+            .rules
+            .iter()
+            .any(|(rule, _)| matches!(&rule.service, ServiceName::Given(given) if **given == *name))
+    }
+}
