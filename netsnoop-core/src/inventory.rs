@@ -42,7 +42,7 @@ pub struct ListedNamespace {
     pub key: NamespaceKey,
     /// The name below `/run/netns`, where it has one.
     pub name: Option<Arc<str>>,
-    /// Names of interfaces that its sockets are bound to, by index; as far as this way can tell them.
+    /// Names of interfaces that its sockets are bound to, by index; as far as they can be told.
     pub interfaces: Vec<(NonZeroU32, Arc<str>)>,
 }
 
@@ -361,6 +361,8 @@ pub enum UnseenThing {
     UnheldSockets,
     /// Single sockets.
     Sockets,
+    /// Names of interfaces that sockets are bound to.
+    InterfaceNames,
 }
 
 /// Why it could not be seen.
@@ -389,6 +391,7 @@ impl UnseenThing {
             Self::Tables => "tables",
             Self::UnheldSockets => "unheld_sockets",
             Self::Sockets => "sockets",
+            Self::InterfaceNames => "interface_names",
         }
     }
 }

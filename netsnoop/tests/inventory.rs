@@ -35,6 +35,7 @@ fn role() {
         Ok("busy") => hold_all_kinds(),
         Ok("many") => hold_many(),
         Ok("storm") => fork_and_die(),
+        Ok("thread") => hold_in_a_thread(),
         Ok("look") => say_what_proc_shows(),
         _ => {}
     }
@@ -120,6 +121,9 @@ fn hold_all_kinds() {
     let half_closed = listener.accept().unwrap();
     let waiting = TcpStream::connect(server).unwrap();
     let bound = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let link_local = ["addr", "add", "fe80::1/64", "dev", "lo", "nodad"];
+    assert!(Command::new("ip").args(link_local).status().unwrap().success());
+    let scoped = UdpSocket::bind("[fe80::1%1]:0").unwrap();
     let connected = UdpSocket::bind("[::1]:0").unwrap();
     connected.connect(connected.local_addr().unwrap()).unwrap();
     connected.send(b"to myself").unwrap();
@@ -143,11 +147,25 @@ fn hold_all_kinds() {
     tell(&format!("ready {}", std::fs::metadata("/proc/self/ns/net").map(|file| inode(&file)).unwrap()));
     wait_for_the_end();
     drop((accepted, waiting, mapped, mapped_end, ipv6, ipv6_end, half_closed, bound, connected));
-    drop((raw, raw6, packet, unbound, netlink, unix_listener, unix_waiting, pair, odd, twice));
+    drop((raw, raw6, packet, unbound, scoped, netlink, unix_listener, unix_waiting, pair, odd, twice));
 }
 
 fn inode(file: &std::fs::Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::ino(file)
+}
+
+/// A listening socket in a namespace that only a thread of this process is in.
+fn hold_in_a_thread() {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // SAFETY: the thread has no memory or files of its own afterwards, only a network.
+            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.unwrap();
+            let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+            let place = std::fs::metadata("/proc/thread-self/ns/net").map(|file| inode(&file)).unwrap();
+            tell(&format!("ready {place} {}", listener.local_addr().unwrap().port()));
+            wait_for_the_end();
+        });
+    });
 }
 
 /// As many descriptors as a process may have, up to 100,000, of one socket.
@@ -292,7 +310,7 @@ fn three_ways_show_the_same_rows() {
             .filter(|socket| socket.protocol == Protocol::Udp && pids_of(inventory, socket).contains(&pid));
         assert_eq!(
             unbound.count(),
-            3,
+            4,
             "{}: a socket that is bound to nothing is a socket",
             inventory.rung.name()
         );
@@ -327,7 +345,7 @@ fn judge_by_ss(inventories: &[Inventory], namespace: u32, pid: u32) {
     let text = String::from_utf8(output.stdout).unwrap();
     for inventory in inventories {
         let rows = rows_of(inventory, namespace, pid);
-        let (mut met, mut small) = (0, BTreeMap::<TcpState, i32>::new());
+        let (mut met, mut scopes, mut small) = (0, 0, BTreeMap::<TcpState, i32>::new());
         for line in text.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
             let state = state_of(words[1]);
@@ -345,14 +363,28 @@ fn judge_by_ss(inventories: &[Inventory], namespace: u32, pid: u32) {
             let queue = |queue: Option<u32>, word: &str| queue.is_none_or(|queue| queue.to_string() == word);
             let fits = queue(row.receive_queue, words[2]) && queue(row.send_queue, words[3]);
             assert!(fits, "{}: {line} {row:?}", inventory.rung.name());
+            // /proc does not tell what IP sockets are bound to.
+            if let Some((_, scoped)) = words[4].split_once('%').filter(|_| inventory.rung != Rung::Proc) {
+                let name = interface_of(inventory, row).unwrap_or_default();
+                assert_eq!(scoped.split(':').next(), Some(name), "{}: {line} {row:?}", inventory.rung.name());
+                scopes += 1;
+            }
             met += 1;
         }
         assert!(met >= 12, "ss shows {met} sockets with an inode");
+        assert!(scopes > 0 || inventory.rung == Rung::Proc, "ss shows no interface");
         for row in rows.iter().filter(|row| row.inode.is_none() && row.protocol == Protocol::Tcp) {
             *small.entry(row.state).or_default() -= 1;
         }
         assert!(small.values().all(|count| *count == 0), "{}: {small:?}", inventory.rung.name());
     }
+}
+
+/// The name of the interface that a socket is bound to.
+fn interface_of<'a>(inventory: &'a Inventory, socket: &ListedSocket) -> Option<&'a str> {
+    let Addresses::Internet { interface, .. } = socket.addresses else { return None };
+    let mut names = inventory.namespaces[socket.namespace? as usize].interfaces.iter();
+    names.find(|(index, _)| Some(*index) == interface).map(|(_, name)| &**name)
 }
 
 fn state_of(word: &str) -> TcpState {
@@ -390,6 +422,28 @@ fn judge_by_lsof(inventories: &[Inventory], pid: u32) {
         let own: BTreeSet<u32> = own.map(|holder| holder.fd).collect();
         assert_eq!(own, sockets, "{}", inventory.rung.name());
     }
+}
+
+#[test]
+fn a_namespace_that_only_a_thread_is_in_is_looked_into() {
+    if !is_root("a_namespace_that_only_a_thread_is_in_is_looked_into") {
+        return;
+    }
+    let mut role = Role::start("thread");
+    let said = role.ready();
+    let (namespace, port) = said.split_once(' ').unwrap();
+    for way in WAYS {
+        let inventory = look_at("/proc", way);
+        let rows = rows_of(&inventory, namespace.parse().unwrap(), role.child.id());
+        let listens = |row: &&&ListedSocket| row.state == TcpState::LISTEN;
+        let listener = rows.iter().find(listens).unwrap_or_else(|| panic!("{}: {rows:?}", way.name()));
+        assert_eq!(pids_of(&inventory, listener), BTreeSet::from([role.child.id()]), "{}", way.name());
+        let Addresses::Internet { local, .. } = &listener.addresses else { panic!("{listener:?}") };
+        assert_eq!(local.port.to_string(), port, "{}", way.name());
+        let missed = inventory.unseen.iter().find(|unseen| unseen.what == UnseenThing::UnheldSockets);
+        assert_eq!(missed, None, "{}", way.name());
+    }
+    role.end();
 }
 
 #[test]

@@ -35,7 +35,7 @@ EXAMPLES
   netsnoop list --summary                    which namespaces are there, and who is in them?
   netsnoop list --who /run/dbus/system_bus_socket
   netsnoop list -t --sort=-recv-q            whose programs do not read what they are sent?
-  netsnoop list -tu --watch 2                what comes (+) and goes (-)
+  netsnoop list -tu --watch 2                what comes (+), changes (~) and goes (-)
   netsnoop list -o json > sockets.json       for machines (docs/schema/socket-v1.schema.json)
 
 It works without privileges for your own processes, and inside a container for that container's.
@@ -157,7 +157,7 @@ pub struct ShowArgs {
     #[arg(long, value_name = "KEY", value_delimiter = ',', allow_hyphen_values = true, value_parser = sort_order)]
     #[arg(env = "NETSNOOP_SORT", hide_env = true)]
     pub sort: Vec<SortOrder>,
-    /// Look again and again, and mark what has come (+) and gone (-)
+    /// Look again and again, and mark what has come (+), changed (~) and gone (-)
     #[arg(long, value_name = "SECS", value_parser = values::pause, env = "NETSNOOP_WATCH", hide_env = true)]
     pub watch: Option<Duration>,
     /// Print inodes, cookies and descriptors too

@@ -97,9 +97,9 @@ fn decide(args: ListArgs, global: &GlobalArgs) -> anyhow::Result<ListConfig> {
     let ListArgs { kinds, places, owners: owner_args, show, via, filter } = args;
     let words = SocketWords::parse(&filter)?;
     ensure!(
-        show.watch.is_none() || (show.output == ListFormat::Text && !show.summary),
-        "--watch marks differences in the table of sockets: it goes neither with -o {} nor with --summary",
-        if show.output == ListFormat::Jsonl { "jsonl" } else { "json" },
+        show.watch.is_none() || (show.output != ListFormat::Jsonl && !show.summary),
+        "--watch marks differences in whole looks at sockets: it goes neither with -o jsonl (use -o json, an object a \
+         look) nor with --summary",
     );
     let question = ListQuestion {
         only_v4: (kinds.ipv4 != kinds.ipv6).then_some(kinds.ipv4),
@@ -248,7 +248,7 @@ mod tests {
         check("--via kprobe", "--via");
         check("--sort size", "--sort");
         check("--watch 0", "--watch");
-        check("--watch 2 -o json", "--watch");
+        check("--watch 2 -o jsonl", "-o json,");
         check("--watch 2 --summary", "--summary");
         check("--port http", "'http' is no port");
         check("--who redis", "--who");

@@ -4,7 +4,7 @@
 //! Left out: what is found inside. Listing `/proc` is cheap, asking each process for its namespace is
 //! not, so answers are kept for as long as the process lives and is not likely to move.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -153,6 +153,23 @@ impl NamespaceIndex {
             let member = Member { dir_inode: 0, namespace: Some(inode), first_seen, refresh: self.refreshes };
             self.members.insert(pid, member);
         }
+    }
+
+    /// Takes over those threads of a process that are in namespaces which are not `known` yet. A thread has a directory like
+    /// a process, which only listings leave out (man 5 proc, "/proc/tid").
+    pub(super) fn adopt_threads(&mut self, pid: u32, known: &mut BTreeSet<u32>) -> Result<(), Errno> {
+        for thread in self.proc_root.process(pid)?.threads()? {
+            match self.proc_root.namespace_inode(thread) {
+                Ok(inode) if known.insert(inode) => {
+                    let (namespace, first_seen) = (Some(inode), clock::now());
+                    let member = Member { dir_inode: 0, namespace, first_seen, refresh: self.refreshes };
+                    self.members.insert(thread, member);
+                }
+                Ok(_) | Err(Errno::NOENT | Errno::SRCH) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Which process is in which namespace, as far as is known.

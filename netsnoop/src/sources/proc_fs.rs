@@ -230,17 +230,25 @@ impl ProcessDir {
         why_refused(&self.dir, "stat", error)
     }
 
+    /// Its threads, the first one among them.
+    pub(super) fn threads(&self) -> Result<Vec<u32>, Errno> {
+        let tasks =
+            openat(&self.dir, c"task", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut space = Vec::with_capacity(4096);
+        let mut listing = RawDir::new(tasks, space.spare_capacity_mut());
+        let mut threads = Vec::new();
+        while let Some(entry) = listing.next() {
+            threads.extend(number(entry?.file_name()));
+        }
+        Ok(threads)
+    }
+
     fn for_each_descriptor_of_threads(
         &self,
         scratch: &mut Scratch,
         mut each: impl FnMut(Descriptor),
     ) -> Result<(), Errno> {
-        let tasks =
-            openat(&self.dir, c"task", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let mut space = Vec::with_capacity(4096);
-        let mut listing = RawDir::new(tasks, space.spare_capacity_mut());
-        while let Some(entry) = listing.next() {
-            let Some(thread) = number(entry?.file_name()) else { continue };
+        for thread in self.threads()? {
             let files = format!("task/{thread}/fd");
             match for_each_descriptor_in(&self.dir, &files, &mut scratch.entries, &mut each) {
                 Err(Errno::NOENT | Errno::SRCH) => {}

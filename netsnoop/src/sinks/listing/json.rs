@@ -9,6 +9,7 @@ use netsnoop_core::inventory::Unseen;
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
 
+use super::difference::Change;
 use super::look::{Look, Seen};
 use super::socket_record::{Facts, Netns, SCHEMA_VERSION, Socket, plain_state_name};
 use super::summary::{Contents, contents};
@@ -16,9 +17,13 @@ use crate::sinks::escape::TerminalSafeJson;
 use crate::sinks::schema::{ContainerKeys, Kubernetes, Moment, User};
 
 /// Writes a line for each socket.
-pub(super) fn write_lines(out: &mut impl Write, rows: &[Seen<'_>], facts: Facts<'_>) -> io::Result<()> {
-    for seen in rows {
-        write_line(out, &Socket::new(*seen, facts))?;
+pub(super) fn write_lines(
+    out: &mut impl Write,
+    rows: &[(Seen<'_>, Change)],
+    facts: Facts<'_>,
+) -> io::Result<()> {
+    for row in rows {
+        write_line(out, &Socket::new(*row, facts))?;
     }
     Ok(())
 }
@@ -26,7 +31,7 @@ pub(super) fn write_lines(out: &mut impl Write, rows: &[Seen<'_>], facts: Facts<
 /// Writes one object: sockets unless they are not wanted, the namespaces in `places`, and what was not seen.
 pub(super) fn write_object(
     out: &mut impl Write,
-    (look, rows): (&Look, Option<&[Seen<'_>]>),
+    (look, rows): (&Look, Option<&[(Seen<'_>, Change)]>),
     places: &[u32],
     facts: Facts<'_>,
 ) -> io::Result<()> {
@@ -87,15 +92,15 @@ struct Object<'a> {
 
 /// Rows that become objects one by one as they are written.
 struct Rows<'a> {
-    rows: &'a [Seen<'a>],
+    rows: &'a [(Seen<'a>, Change)],
     facts: Facts<'a>,
 }
 
 impl Serialize for Rows<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(Some(self.rows.len()))?;
-        for seen in self.rows {
-            list.serialize_element(&Socket::new(*seen, self.facts))?;
+        for row in self.rows {
+            list.serialize_element(&Socket::new(*row, self.facts))?;
         }
         list.end()
     }

@@ -24,11 +24,11 @@ use std::sync::Arc;
 
 use netsnoop_core::inventory::Inventory;
 
-use self::difference::Known;
+use self::difference::{Change, Known};
 use self::look::{Look, Seen};
 use self::selection::Selection;
 use self::socket_record::Facts;
-use self::text::{Change, SocketTable};
+use self::text::SocketTable;
 use crate::cli::{ListFormat, SortOrder};
 use crate::clock::{self, WallClock};
 use crate::config::{ListConfig, ListShow};
@@ -116,7 +116,6 @@ impl Listing {
         let uids = uids.chain(members.map(|listed| listed.process.uid)).collect::<BTreeSet<u32>>();
         let users = self.names.names_of(&uids, clock::now());
         let facts = Facts { users: &users, clock: WallClock::read() };
-        let sockets: Vec<Seen<'_>> = rows.iter().map(|(seen, _)| *seen).collect();
         match (self.show.format, self.show.summary) {
             (ListFormat::Text, false) => {
                 let mut table = SocketTable::new(&self.show, self.marks);
@@ -126,9 +125,9 @@ impl Listing {
             (ListFormat::Text, true) => {
                 summary::table(look, &places, &users).write(out, self.show.header, self.show.color)?;
             }
-            (ListFormat::Json, false) => json::write_object(out, (look, Some(&sockets)), &places, facts)?,
+            (ListFormat::Json, false) => json::write_object(out, (look, Some(&rows)), &places, facts)?,
             (ListFormat::Json, true) => json::write_object(out, (look, None), &places, facts)?,
-            (ListFormat::Jsonl, false) => json::write_lines(out, &sockets, facts)?,
+            (ListFormat::Jsonl, false) => json::write_lines(out, &rows, facts)?,
             (ListFormat::Jsonl, true) => json::write_namespaces(out, look, &places, facts)?,
         }
         Ok(remarks)
@@ -146,9 +145,8 @@ fn rows<'a>(
         None => chosen(look).map(|seen| (seen, Change::Stays)).collect(),
         Some(before) => {
             let (old, new) = (Known::of(chosen(before)), Known::of(chosen(look)));
-            let change = |seen| if old.has(seen) { Change::Stays } else { Change::Comes };
             let gone = chosen(before).filter(|seen| !new.has(*seen)).map(|seen| (seen, Change::Goes));
-            chosen(look).map(|seen| (seen, change(seen))).chain(gone).collect()
+            chosen(look).map(|seen| (seen, old.change_of(seen))).chain(gone).collect()
         }
     };
     rows.sort_by(|(one, _), (other, _)| order::compare(*one, *other, sort));

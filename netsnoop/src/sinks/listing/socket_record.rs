@@ -14,6 +14,7 @@ use netsnoop_core::socket::TcpState;
 use serde::Serialize;
 
 use super::Users;
+use super::difference::Change;
 use super::ends::netlink_family_name;
 use super::look::Seen;
 use crate::clock::WallClock;
@@ -33,6 +34,8 @@ pub(super) struct Facts<'a> {
 #[derive(Serialize)]
 pub(super) struct Socket<'a> {
     schema_version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    change: Option<&'static str>,
     network: Network<'a>,
     socket: SocketKeys,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -152,9 +155,10 @@ struct Process {
 
 impl<'a> Socket<'a> {
     /// Of a socket.
-    pub(super) fn new(seen: Seen<'a>, facts: Facts<'a>) -> Self {
+    pub(super) fn new((seen, change): (Seen<'a>, Change), facts: Facts<'a>) -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
+            change: change.name(),
             network: Network::new(seen),
             socket: SocketKeys::new(seen),
             netns: seen.namespace().map(|namespace| Netns {

@@ -327,26 +327,51 @@ fn sockets_are_sorted_by_what_is_named_and_then_as_ever() {
     check_chosen("-t --sort=-netns", &[15, 0, 14, 11, 12]);
 }
 
-#[test]
-fn what_has_come_and_gone_since_the_look_before_is_marked() {
-    let mut listing = listing("-t -H --watch 1");
-    let first = written(&mut listing, inventory()).0;
-    assert!(first.lines().all(|line| !line.starts_with(['+', '-'])), "{first}");
+/// A look later, in which one socket is new, one closes, and TIME_WAIT and the socket with inode 14 are gone.
+fn later() -> Inventory {
     let mut later = inventory();
     later.sockets.retain(|socket| socket.inode.is_some_and(|inode| inode.get() != 14));
+    let closing = later.sockets.iter_mut().find(|socket| socket.inode == NonZeroU64::new(15)).unwrap();
+    closing.state = TcpState::CLOSE_WAIT;
     let listen = (Protocol::Tcp, TcpState::LISTEN);
     later.sockets.push(socket((1, 30), listen, internet(("0.0.0.0", 8080), ("0.0.0.0", 0)), &[3]));
-    let second = written(&mut listing, later.clone()).0;
-    let marked: Vec<&str> = second.lines().filter(|line| !line.starts_with(' ')).collect();
-    assert_eq!(marked.len(), 3, "{second}");
+    later
+}
+
+#[test]
+fn what_has_changed_since_the_look_before_is_marked() {
+    let mut listing = listing("-t -H --watch 1");
+    let is_marked = |line: &&str| line.starts_with(['+', '~', '-']);
+    let first = written(&mut listing, inventory()).0;
+    assert_eq!(first.lines().find(is_marked), None, "{first}");
+    let second = written(&mut listing, later()).0;
+    let marked: Vec<&str> = second.lines().filter(is_marked).collect();
+    assert_eq!(marked.len(), 4, "{second}");
     assert!(marked[0].starts_with("+  tcp  LISTEN") && marked[0].contains("0.0.0.0:8080"), "{second}");
     assert!(marked[1].starts_with("-  tcp  TIME-WAIT"), "{second}");
     assert!(marked[2].starts_with("-  tcp  ESTAB") && marked[2].ends_with("[300]"), "{second}");
-    let third = written(&mut listing, later).0;
-    assert!(
-        !third.contains(['+', '-']) || third.lines().all(|line| !line.starts_with(['+', '-'])),
-        "{third}"
-    );
+    assert!(marked[3].starts_with("~  tcp  CLOSE-WAIT"), "{second}");
+    let third = written(&mut listing, later()).0;
+    assert_eq!(third.lines().find(is_marked), None, "{third}");
+}
+
+#[test]
+fn machines_are_told_what_has_changed() {
+    let validator = validator();
+    let mut listing = listing("-t -o json --watch 1");
+    let mut changes = |inventory| {
+        let page = written(&mut listing, inventory).0;
+        check_valid(&validator, page.trim_end());
+        let object: Value = serde_json::from_str(&page).unwrap();
+        let sockets = object["sockets"].as_array().unwrap().iter();
+        let mut changes: Vec<_> =
+            sockets.filter_map(|socket| Some(socket["change"].as_str()?.to_owned())).collect();
+        changes.sort_unstable();
+        changes
+    };
+    assert!(changes(inventory()).is_empty());
+    assert_eq!(changes(later()), ["changed", "gone", "gone", "new"]);
+    assert!(changes(later()).is_empty());
 }
 
 #[test]

@@ -5,6 +5,7 @@ use netsnoop_core::process::Container;
 use netsnoop_core::socket::TcpState;
 
 use super::Users;
+use super::difference::Change;
 use super::ends::{LocalEnd, PeerEnd};
 use super::look::Seen;
 use super::table::{Column, Table};
@@ -15,17 +16,6 @@ use crate::sinks::line::Paint;
 
 /// Holders named in a line; the rest are counted.
 const HOLDERS_SHOWN: usize = 8;
-
-/// What has become of a socket since the look before.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Change {
-    /// It was there.
-    Stays,
-    /// It was not there.
-    Comes,
-    /// It is not there any more; shown is how it was.
-    Goes,
-}
 
 /// The table of sockets.
 pub(super) struct SocketTable<'a> {
@@ -68,6 +58,7 @@ impl<'a> SocketTable<'a> {
             match change {
                 Change::Stays => self.table.cell(Paint::Plain, ' '),
                 Change::Comes => self.table.cell(Paint::Service, '+'),
+                Change::Alters => self.table.cell(Paint::Doubt, '~'),
                 Change::Goes => self.table.cell(Paint::Bad, '-'),
             }
         }

@@ -15,11 +15,13 @@ fn line(unseen: &Unseen) -> String {
         UnseenThing::Tables => "tables of sockets",
         UnseenThing::UnheldSockets => "namespaces' sockets that nobody holds",
         UnseenThing::Sockets => "single sockets",
+        UnseenThing::InterfaceNames => "names of interfaces",
     };
     let why = match (unseen.why, unseen.what) {
-        (UnseenReason::Permission, UnseenThing::Namespaces | UnseenThing::UnheldSockets) => {
-            "permission: looking into other namespaces takes CAP_SYS_ADMIN; run as root"
-        }
+        (
+            UnseenReason::Permission,
+            UnseenThing::Namespaces | UnseenThing::UnheldSockets | UnseenThing::InterfaceNames,
+        ) => "permission: looking into other namespaces takes CAP_SYS_ADMIN; run as root",
         (UnseenReason::Permission, _) => {
             "permission: processes of other users take CAP_SYS_PTRACE; run as root"
         }

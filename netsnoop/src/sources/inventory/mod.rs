@@ -10,8 +10,10 @@ mod descriptors;
 mod diag;
 mod draft;
 mod held;
+mod interfaces;
 mod namespaces;
 mod tables;
+mod threads;
 mod unheld;
 
 use std::path::PathBuf;
@@ -115,6 +117,7 @@ fn by_iterator(
             .iter()
             .filter_map(|listed| Some((listed.process.id.pid, draft.inode_of(listed.namespace?)?)));
         index.adopt(members, counters);
+        threads::adopt(&mut index, &draft, counters);
     } else {
         draft.miss(UnseenThing::Processes, UnseenReason::Hidden, 1);
         index.refresh(counters, started)?;
@@ -127,6 +130,7 @@ fn by_iterator(
         let mut containers = Containers::new(&settings.container_logs, counters);
         containers.complete(&mut draft, &index.proc_root, &held.cgroups);
     }
+    interfaces::name(&mut index, &mut draft);
     mark_unheld(&mut draft);
     Ok(draft.finish(Rung::Iterator, started))
 }
@@ -143,14 +147,17 @@ fn by_tables(
     index.refresh(counters, started)?;
     let mut draft = Draft::default();
     draft.add_known(&index);
-    namespaces::read(&index, &mut draft, (rung, settings.protocols), counters)?;
+    let places: Vec<u32> = draft.places().collect();
+    namespaces::read(&index, &mut draft, &places, (rung, settings.protocols), counters)?;
     let mut containers = Containers::new(&settings.container_logs, counters);
     let descriptors = Descriptors::read(&index, &mut draft, &mut containers)
         .context("list the processes and what they hold")?;
     descriptors.join(&mut draft, settings.protocols);
+    threads::read_tables(&mut index, &mut draft, (rung, settings.protocols), counters)?;
     if !settings.unheld {
         draft.sockets.retain(|socket| !socket.holders.is_empty());
     }
+    interfaces::name(&mut index, &mut draft);
     mark_unheld(&mut draft);
     Ok(draft.finish(rung, started))
 }

@@ -28,15 +28,16 @@ struct Found {
     rows: Result<(NamespaceKey, DiagRows, [TableRows; 2]), VisitError>,
 }
 
-/// Adds the `wanted` sockets of all namespaces of `draft`.
+/// Adds the `wanted` sockets of the namespaces at these places of `draft`.
 pub(super) fn read(
     index: &NamespaceIndex,
     draft: &mut Draft,
+    places: &[u32],
     (rung, wanted): (Rung, ProtocolSet),
     counters: &Counters,
 ) -> Result<()> {
     let places: Vec<(u32, u32)> =
-        draft.places().filter_map(|place| Some((place, draft.inode_of(place)?))).collect();
+        places.iter().filter_map(|place| Some((*place, draft.inode_of(*place)?))).collect();
     let (members, proc_root) = (index.members(), index.proc_root.path());
     let processors = thread::available_parallelism().map_or(1, |count| count.get().min(THREADS_MAX));
     let threads = places.len().div_ceil(NAMESPACES_PER_THREAD).clamp(1, processors);
