@@ -7,6 +7,7 @@ mod holders;
 pub mod inventory;
 pub mod lookup;
 mod namespace_index;
+mod netlink;
 mod netns;
 mod pod_names;
 pub(crate) mod proc_fs;

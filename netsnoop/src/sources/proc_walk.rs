@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use netsnoop_core::attribution::{Reason, Rung, RungSet};
+use netsnoop_core::diag_message::{ALL_STATES, Question};
 use netsnoop_core::five_tuple::{FiveTuple, Transport};
 use netsnoop_core::namespace::NamespaceKey;
 use netsnoop_core::observation::{SnapshotScope, SocketSnapshot};
@@ -19,7 +20,7 @@ use super::holders::Holders;
 use super::namespace_index::{NamespaceIndex, NetFiles};
 use super::netns::{NamespaceVisitor, on_own_thread};
 use super::proc_fs::count_unreadable;
-use super::sock_diag::{Listing, SockDiag};
+use super::sock_diag::SockDiag;
 use crate::clock;
 use crate::counters::Counters;
 
@@ -139,8 +140,7 @@ fn list_all() -> Option<Vec<SocketRow>> {
     let mut question = SockDiag::open().ok()?;
     for transport in [Transport::Tcp, Transport::Udp, Transport::UdpLite] {
         for ipv6 in [false, true] {
-            let listing = Listing { transport, ipv6, states: Listing::ALL_STATES, local_port: None };
-            match question.list(listing, &mut rows) {
+            match question.list_rows(Question::of(transport, ipv6), ALL_STATES, &mut rows) {
                 Ok(()) => {}
                 // UDP-Lite has no handler in many kernels, and none at all since it was removed.
                 Err(Errno::NOENT) if transport == Transport::UdpLite => {}

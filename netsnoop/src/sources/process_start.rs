@@ -5,22 +5,19 @@
 //! CAP_NET_ADMIN; without either the tick is all there is. Left out: everything else taskstats counts.
 
 use netlink_packet_core::{
-    DecodeError, Emitable, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload, NetlinkSerializable, NlaBuffer, NlasIterator, ParseableParametrized,
+    DecodeError, Emitable, NLM_F_REQUEST, NetlinkDeserializable, NetlinkSerializable, NlaBuffer,
+    NlasIterator, ParseableParametrized,
 };
 use netlink_packet_generic::ctrl::nlas::GenlCtrlAttrs;
 use netlink_packet_generic::ctrl::{GenlCtrl, GenlCtrlCmd};
 use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
 use netlink_sys::protocols::NETLINK_GENERIC;
-use netlink_sys::{Socket, SocketAddr};
 use netsnoop_core::process::ProcessId;
 use netsnoop_core::time::Timestamp;
 use rustix::io::Errno;
 
+use super::netlink::{Message, Netlink, messages};
 use crate::clock;
-
-/// An answer is one attribute with a structure that has grown to about 600 bytes in twenty years.
-const ANSWER_BYTES: usize = 4096;
 
 // The numbers of https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/taskstats.h, which are ABI.
 const TASKSTATS_CMD_GET: u8 = 1;
@@ -33,9 +30,8 @@ const AC_ETIME: usize = 144;
 /// Tells when processes started.
 #[derive(Debug)]
 pub(super) struct ProcessStarts {
-    socket: Socket,
+    netlink: Netlink,
     family: u16,
-    answer: Vec<u8>,
 }
 
 impl ProcessStarts {
@@ -65,9 +61,7 @@ impl ProcessStarts {
     }
 
     fn try_open() -> Result<Self, Errno> {
-        let socket = Socket::new(NETLINK_GENERIC).map_err(|error| errno_of(&error))?;
-        socket.connect(&SocketAddr::new(0, 0)).map_err(|error| errno_of(&error))?;
-        let mut this = Self { socket, family: 0, answer: Vec::with_capacity(ANSWER_BYTES) };
+        let mut this = Self { netlink: Netlink::open(NETLINK_GENERIC)?, family: 0 };
         let name = GenlCtrlAttrs::FamilyName("TASKSTATS".to_owned());
         let question = GenlCtrl { cmd: GenlCtrlCmd::GetFamily, nlas: vec![name] };
         let answer: GenlCtrl = this.ask(GenlMessage::from_payload(question))?;
@@ -93,22 +87,10 @@ impl ProcessStarts {
         GenlMessage<Q>: NetlinkSerializable,
         GenlMessage<A>: NetlinkDeserializable,
     {
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(question));
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        self.socket.send(&bytes, 0).map_err(|error| errno_of(&error))?;
-        self.answer.clear();
-        // The kernel answers within the call that asks, so there is nothing to wait for.
-        let length =
-            self.socket.recv(&mut self.answer, libc::MSG_DONTWAIT).map_err(|error| errno_of(&error))?;
-        let answer = self.answer.get(..length).ok_or(Errno::MSGSIZE)?;
-        let message = NetlinkMessage::<GenlMessage<A>>::deserialize(answer).or(Err(Errno::BADMSG))?;
-        match message.payload {
-            NetlinkPayload::InnerMessage(answer) => Ok(answer.payload),
-            NetlinkPayload::Error(error) => Err(Errno::from_raw_os_error(-error.raw_code())),
+        self.netlink.ask(question, NLM_F_REQUEST)?;
+        match messages::<GenlMessage<A>>(self.netlink.receive()?).next() {
+            Some(Message::Told(answer)) => Ok(answer.payload),
+            Some(Message::Refused(error)) => Err(error),
             _ => Err(Errno::BADMSG),
         }
     }
@@ -170,10 +152,6 @@ impl ParseableParametrized<[u8], GenlHeader> for Answer {
         }
         Ok(Self { age_micros })
     }
-}
-
-fn errno_of(error: &std::io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
 #[cfg(test)]

@@ -7,23 +7,17 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
 use anyhow::Context;
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
 
+use super::netlink::{Message, Netlink, messages};
 use crate::counters::Counters;
 
-/// The kernel fills at most 32 KiB of a dump at once.
-const ANSWER_BYTES: usize = 64 * 1024;
-
 /// A question to one namespace's interfaces: that of the thread that opened it.
-pub(super) struct RtNetlink {
-    socket: Socket,
-    answer: Vec<u8>,
-}
+pub(super) struct RtNetlink(Netlink);
 
 /// An interface.
 #[derive(Clone, Debug)]
@@ -43,9 +37,7 @@ pub(super) struct Link {
 impl RtNetlink {
     /// Opens it in the namespace this thread is in.
     pub(super) fn open() -> anyhow::Result<Self> {
-        let socket = Socket::new(NETLINK_ROUTE).context("open a netlink socket to list interfaces")?;
-        socket.connect(&SocketAddr::new(0, 0)).context("connect a netlink socket to the kernel")?;
-        Ok(Self { socket, answer: Vec::with_capacity(ANSWER_BYTES) })
+        Netlink::open(NETLINK_ROUTE).map(Self).context("open a netlink socket to list interfaces")
     }
 
     /// All interfaces. One that cannot be read is counted and left out.
@@ -88,14 +80,7 @@ impl RtNetlink {
     }
 
     fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> anyhow::Result<()> {
-        let mut header = NetlinkHeader::default();
-        header.flags = flags;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        self.socket.send(&bytes, 0).context("ask the kernel by netlink")?;
-        Ok(())
+        self.0.ask(message, flags).context("ask the kernel by netlink")
     }
 
     /// Reads one datagram of the answer, which is there as soon as the question is sent. `true` after
@@ -105,20 +90,13 @@ impl RtNetlink {
         counters: &Counters,
         mut each: impl FnMut(&RouteNetlinkMessage),
     ) -> anyhow::Result<bool> {
-        self.answer.clear();
-        let length = self.socket.recv(&mut self.answer, libc::MSG_DONTWAIT)?;
-        let mut rest = self.answer.get(..length).context("the kernel's answer was cut short")?;
-        while let Some(header) = rest.first_chunk::<4>() {
-            // Every message starts with its own length and is padded to four bytes (man 7 netlink).
-            let taken = (u32::from_ne_bytes(*header) as usize).next_multiple_of(4).max(16);
-            match NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map(|message| message.payload) {
-                Ok(NetlinkPayload::InnerMessage(message)) => each(&message),
-                Ok(NetlinkPayload::Error(error)) if error.code.is_some() => return Err(error.to_io().into()),
-                Ok(NetlinkPayload::Done(_)) => return Ok(true),
-                Ok(_) => {}
-                Err(_) => counters.proc_failed.add(1),
+        for message in messages(self.0.receive()?) {
+            match message {
+                Message::Told(message) => each(&message),
+                Message::Refused(error) => return Err(error.into()),
+                Message::End => return Ok(true),
+                Message::Unreadable(_) => counters.proc_failed.add(1),
             }
-            rest = rest.get(taken..).unwrap_or_default();
         }
         Ok(false)
     }

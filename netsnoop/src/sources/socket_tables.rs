@@ -8,6 +8,7 @@ use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 
 use netsnoop_core::attribution::{Reason, Rung, RungSet};
+use netsnoop_core::diag_message::{ALL_STATES, Question};
 use netsnoop_core::five_tuple::{FiveTuple, Transport};
 use netsnoop_core::namespace::NamespaceKey;
 use netsnoop_core::socket::{SocketRow, TcpState};
@@ -19,7 +20,7 @@ use rustix::io::Errno;
 use super::namespace_index::NetFiles;
 use super::proc_fs::read_file_at;
 use super::proc_walk::{read_table, tables_of};
-use super::sock_diag::{Listing, SockDiag};
+use super::sock_diag::{LISTENING, SockDiag};
 use crate::clock;
 use crate::counters::Counters;
 
@@ -147,12 +148,12 @@ impl DistinctRows {
 
 /// Adds every socket that may share the port: the kernel named one of a group, or a child.
 fn list_port(question: &mut SockDiag, tuple: &FiveTuple, rows: &mut DistinctRows) -> Result<(), Errno> {
-    let states = if tuple.transport == Transport::Tcp { Listing::LISTENING } else { Listing::ALL_STATES };
+    let states = if tuple.transport == Transport::Tcp { LISTENING } else { ALL_STATES };
     let mut found = Vec::new();
     // IPv6 sockets may serve IPv4 too, never the other way round.
     for ipv6 in [false, true].into_iter().filter(|ipv6| *ipv6 || tuple.remote.address.is_ipv4()) {
-        let local_port = Some(tuple.local.port);
-        question.list(Listing { transport: tuple.transport, ipv6, states, local_port }, &mut found)?;
+        let at_port = Question::of(tuple.transport, ipv6).at_port(tuple.local.port);
+        question.list_rows(at_port, states, &mut found)?;
     }
     found.into_iter().for_each(|row| rows.push(row));
     Ok(())

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::Context;
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use netsnoop_core::observation::Tracker;
@@ -13,10 +13,11 @@ use netsnoop_core::translation::TranslationChange;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 
+use super::super::netlink::{Message, Netlink, messages};
 use super::message::{ListAll, Told};
 use crate::counters::Counters;
 
-/// The kernel fills at most 32 KiB of a listing at once.
+/// The kernel writes one event into a datagram, of a few hundred bytes.
 const DATAGRAM_BYTES: usize = 64 * 1024;
 /// Room for events that wait to be read: about 8,000 of them, which is a second of very many connections.
 const WAITING_BYTES: usize = 8 << 20;
@@ -66,51 +67,36 @@ impl Events {
 }
 
 /// A listing of what this thread's namespace tracks.
-pub(super) struct Listing {
-    socket: Socket,
-    datagram: Vec<u8>,
-}
+pub(super) struct Listing(Netlink);
 
 impl Listing {
     /// Asks for it.
     pub(super) fn begin() -> anyhow::Result<Self> {
-        let socket = Socket::new(NETLINK_NETFILTER).context("open a netlink socket to list connections")?;
-        socket.connect(&SocketAddr::new(0, 0)).context("connect a netlink socket to the kernel")?;
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(ListAll));
-        message.finalize();
-        let mut question = vec![0; message.buffer_len()];
-        message.serialize(&mut question);
-        socket.send(&question, 0).context("ask conntrack for its connections")?;
-        Ok(Self { socket, datagram: Vec::with_capacity(DATAGRAM_BYTES) })
+        let netlink =
+            Netlink::open(NETLINK_NETFILTER).context("open a netlink socket to list connections")?;
+        netlink.ask(ListAll, NLM_F_REQUEST | NLM_F_DUMP).context("ask conntrack for its connections")?;
+        Ok(Self(netlink))
     }
 
     /// The next part, which the kernel writes while it is asked for.
     pub(super) fn next(&mut self, counters: &Counters) -> anyhow::Result<Datagram> {
-        self.datagram.clear();
-        let length = self.socket.recv(&mut self.datagram, libc::MSG_DONTWAIT).context("list connections")?;
-        let told = self.datagram.get(..length).context("the kernel's answer was cut short")?;
+        let told = self.0.receive().context("list connections")?;
         read_messages(told, counters).context("list connections")
     }
 }
 
-fn read_messages(mut rest: &[u8], counters: &Counters) -> io::Result<Datagram> {
+fn read_messages(datagram: &[u8], counters: &Counters) -> io::Result<Datagram> {
     let mut told = Datagram::default();
-    while let Some(header) = rest.first_chunk::<4>() {
-        // Every message starts with its own length and is padded to four bytes (man 7 netlink).
-        let taken = (u32::from_ne_bytes(*header) as usize).next_multiple_of(4).max(16);
-        match NetlinkMessage::<Told>::deserialize(rest).map(|message| message.payload) {
-            Ok(NetlinkPayload::InnerMessage(Told(change))) => told.changes.extend(change),
-            Ok(NetlinkPayload::Error(error)) if error.code.is_some() => return Err(error.to_io()),
-            Ok(NetlinkPayload::Done(_)) => told.is_end = true,
-            Ok(_) => {}
-            Err(error) => {
+    for message in messages(datagram) {
+        match message {
+            Message::Told(Told(change)) => told.changes.extend(change),
+            Message::Refused(error) => return Err(error.into()),
+            Message::End => told.is_end = true,
+            Message::Unreadable(error) => {
                 counters.conntrack_rejected.add(1);
                 log::debug!("conntrack message: {error}");
             }
         }
-        rest = rest.get(taken..).unwrap_or_default();
     }
     Ok(told)
 }

@@ -25,13 +25,13 @@ use thiserror::Error;
 
 use self::containers::Containers;
 use self::descriptors::Descriptors;
-use self::diag::Asker;
 use self::draft::Draft;
 use self::held::Held;
 use super::ebpf::inventory_program::InventoryProgram;
 use super::namespace_index::NamespaceIndex;
 use super::netns::{NamespaceVisitor, on_own_thread};
 use super::proc_fs::shows_initial_pids;
+use super::sock_diag::SockDiag;
 use crate::clock;
 use crate::counters::Counters;
 
@@ -82,8 +82,9 @@ enum Way {
 /// The way that was asked for, or the first that works.
 fn way(settings: &InventorySettings) -> Result<Way> {
     let iterator = || InventoryProgram::load().map(Way::Iterator).map_err(|failure| failure.text);
-    let sock_diag =
-        || Asker::open().map(|_| Way::Tables(Rung::SockDiag)).map_err(|error| format!("opening it: {error}"));
+    let sock_diag = || {
+        SockDiag::open().map(|_| Way::Tables(Rung::SockDiag)).map_err(|error| format!("opening it: {error}"))
+    };
     let fails = |way| move |reason| anyhow!(WayFails { way, reason });
     match settings.via {
         Some(Rung::Iterator) => iterator().map_err(fails(Rung::Iterator)),

@@ -10,11 +10,12 @@ use netsnoop_core::socket::TcpState;
 use rustix::io::Errno;
 
 use super::census::Census;
-use super::diag::{Asker, DiagRows};
+use super::diag::DiagRows;
 use super::draft::Draft;
 use super::held::Held;
 use super::tables::{TableRows, read_waiting_unix};
 use crate::sources::namespace_index::{NamespaceIndex, NetFiles};
+use crate::sources::sock_diag::SockDiag;
 
 /// What a namespace has to be asked for.
 #[derive(Clone, Copy)]
@@ -60,15 +61,15 @@ fn ask(
         small: requests || census.time_wait().is_none_or(|count| count > 0),
     };
     let mut rows = DiagRows::nothing(ProtocolSet::EMPTY);
-    let mut asker = Asker::open()?;
+    let mut sock_diag = SockDiag::open()?;
     for group in ProtocolGroup::ALL.into_iter().filter(|group| wanted.contains(*group)) {
         match group {
             // The kernel's own are not counted, and every namespace has some.
-            ProtocolGroup::Netlink => rows.add(&mut asker, (group, ALL_STATES), &census),
+            ProtocolGroup::Netlink => rows.add(&mut sock_diag, (group, ALL_STATES), &census),
             ProtocolGroup::Tcp if missing.small && !missing.any => {
-                rows.add(&mut asker, (group, SMALL_STATES), &census);
+                rows.add(&mut sock_diag, (group, SMALL_STATES), &census);
             }
-            _ if missing.any => rows.add(&mut asker, (group, ALL_STATES), &census),
+            _ if missing.any => rows.add(&mut sock_diag, (group, ALL_STATES), &census),
             _ => {}
         }
     }

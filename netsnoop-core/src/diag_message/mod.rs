@@ -1,19 +1,21 @@
-//! Questions and answers of netlink's sock_diag (man 7 sock_diag), between bytes and [`ListedSocket`]s: all sockets of one
-//! protocol in one namespace.
+//! Questions and answers of netlink's sock_diag (man 7 sock_diag), between bytes and [`ListedSocket`]s: the sockets of one
+//! protocol in one namespace, or the one that a packet would be given to.
 //!
 //! The layouts are ABI: include/uapi/linux/{inet,unix,netlink,packet,vm_sockets}_diag.h,
 //! <https://github.com/torvalds/linux/tree/v6.12/include/uapi/linux>. Left out: who holds a socket, and attributes that a
 //! list does not show.
 
+mod question;
+
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::num::{NonZeroU32, NonZeroU64};
-
-use alloc::vec::Vec;
 
 use crate::inventory::{
     Addresses, ListedSocket, Protocol, ProtocolGroup, SocketEnd, SocketKind, UnixPath, VsockEnd,
 };
 use crate::socket::TcpState;
+
+pub use question::{ALL_STATES, Question};
 
 /// Families, include/linux/socket.h.
 const AF_UNSPEC: u8 = 0;
@@ -24,105 +26,12 @@ const AF_NETLINK: u8 = 16;
 const AF_PACKET: u8 = 17;
 const AF_VSOCK: u8 = 40;
 
-/// `SOCK_DIAG_BY_FAMILY`, the type of questions and answers.
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
-/// `TCPDIAG_GETSOCK`, the older type, which takes both families at once.
-const TCPDIAG_GETSOCK: u16 = 18;
 /// `NLMSG_ERROR` and `NLMSG_DONE`, man 7 netlink.
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
-/// `NLM_F_REQUEST | NLM_F_DUMP`.
-const REQUEST_DUMP: u16 = 0x301;
 /// `NLM_F_DUMP_INTR`: what was listed changed meanwhile, so something may be missing.
 const INTERRUPTED: u16 = 0x10;
 const HEADER_BYTES: usize = 16;
-
-/// All states.
-pub const ALL_STATES: u32 = u32::MAX;
-
-/// What to list.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Question {
-    group: ProtocolGroup,
-    family: u8,
-    protocol: u8,
-}
-
-impl Question {
-    /// The questions that list all sockets of a group; none if sock_diag knows no such sockets.
-    pub fn all_of(group: ProtocolGroup) -> &'static [Self] {
-        const fn both(group: ProtocolGroup, protocol: u8) -> [Question; 2] {
-            [Question { group, family: AF_INET, protocol }, Question { group, family: AF_INET6, protocol }]
-        }
-        const fn one(group: ProtocolGroup, family: u8, protocol: u8) -> [Question; 1] {
-            [Question { group, family, protocol }]
-        }
-        const TCP: [Question; 2] = both(ProtocolGroup::Tcp, 6);
-        const UDP: [Question; 2] = both(ProtocolGroup::Udp, 17);
-        const UDP_LITE: [Question; 2] = both(ProtocolGroup::UdpLite, 136);
-        const DCCP: [Question; 2] = both(ProtocolGroup::Dccp, 33);
-        const SCTP: [Question; 2] = both(ProtocolGroup::Sctp, 132);
-        const RAW: [Question; 2] = both(ProtocolGroup::Raw, 255);
-        const UNIX: [Question; 1] = one(ProtocolGroup::Unix, AF_UNIX, 0);
-        // `NDIAG_PROTO_ALL`.
-        const NETLINK: [Question; 1] = one(ProtocolGroup::Netlink, AF_NETLINK, 255);
-        const PACKET: [Question; 1] = one(ProtocolGroup::Packet, AF_PACKET, 0);
-        const VSOCK: [Question; 1] = one(ProtocolGroup::Vsock, AF_VSOCK, 0);
-        match group {
-            ProtocolGroup::Tcp => &TCP,
-            ProtocolGroup::Udp => &UDP,
-            ProtocolGroup::UdpLite => &UDP_LITE,
-            ProtocolGroup::Dccp => &DCCP,
-            ProtocolGroup::Sctp => &SCTP,
-            ProtocolGroup::Raw => &RAW,
-            ProtocolGroup::Unix => &UNIX,
-            ProtocolGroup::Netlink => &NETLINK,
-            ProtocolGroup::Packet => &PACKET,
-            ProtocolGroup::Vsock => &VSOCK,
-            ProtocolGroup::Icmp | ProtocolGroup::Other => &[],
-        }
-    }
-
-    /// The TCP sockets of both families in one walk over the kernel's table of connections, which has hundreds of thousands
-    /// of places: `inet_diag_rcv_msg_compat` in <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/inet_diag.c>.
-    pub const TCP_OF_BOTH_FAMILIES: Self = Self { group: ProtocolGroup::Tcp, family: AF_UNSPEC, protocol: 6 };
-
-    /// Whether it asks for IPv6 sockets alone.
-    pub const fn is_ipv6(self) -> bool {
-        self.family == AF_INET6
-    }
-
-    /// The message that asks for sockets in these states, a bit each.
-    pub fn message(self, states: u32) -> Vec<u8> {
-        // Name, peer, queue lengths and uid of Unix sockets; what is known of packet sockets; memory.
-        const UNIX_SHOW: u32 = 0x1 | 0x4 | 0x10 | 0x40;
-        const PACKET_SHOW: u32 = 0x1 | 0x20;
-        const NETLINK_SHOW: u32 = 0x1;
-        // The older question has lengths of addresses in place of the protocol, which its type tells.
-        let kind = if self.family == AF_UNSPEC { TCPDIAG_GETSOCK } else { SOCK_DIAG_BY_FAMILY };
-        let second = if self.family == AF_UNSPEC { 0 } else { self.protocol };
-        let mut body = Vec::from([self.family, second, 0, 0]);
-        let mut words = |words: &[u32]| words.iter().for_each(|word| body.extend(word.to_ne_bytes()));
-        // The cookie that stands for any socket is all ones, everywhere.
-        match self.family {
-            AF_UNIX => words(&[states, 0, UNIX_SHOW, u32::MAX, u32::MAX]),
-            AF_NETLINK => words(&[0, NETLINK_SHOW, u32::MAX, u32::MAX]),
-            AF_PACKET => words(&[0, PACKET_SHOW, u32::MAX, u32::MAX]),
-            AF_VSOCK => words(&[states, 0, 0, u32::MAX, u32::MAX]),
-            AF_UNSPEC => words(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, u32::MAX, u32::MAX, states, 0]),
-            _ => words(&[states, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, u32::MAX, u32::MAX]),
-        }
-        let mut message = Vec::with_capacity(HEADER_BYTES + body.len());
-        // Both lengths are below a hundred.
-        let length = u32::try_from(HEADER_BYTES + body.len()).unwrap_or(u32::MAX);
-        message.extend(length.to_ne_bytes());
-        message.extend(kind.to_ne_bytes());
-        message.extend(REQUEST_DUMP.to_ne_bytes());
-        message.extend([0; 8]);
-        message.extend(body);
-        message
-    }
-}
 
 /// One message of an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -238,18 +147,9 @@ fn unix(body: &Bytes<'_>) -> Option<ListedSocket> {
             _ => {}
         }
     }
-    Some(ListedSocket {
-        receive_queue: queues.map(|(receive, _)| receive),
-        send_queue: queues.map(|(_, send)| send),
-        inode: body.inode(4)?,
-        cookie: body.cookie(8)?,
-        uid,
-        ..ListedSocket::new(
-            Protocol::Unix(SocketKind(u16::from(body.u8(1)?))),
-            TcpState(body.u8(2)?),
-            Addresses::Unix { path, peer },
-        )
-    })
+    let protocol = Protocol::Unix(SocketKind(u16::from(body.u8(1)?)));
+    let socket = ListedSocket::new(protocol, TcpState(body.u8(2)?), Addresses::Unix { path, peer });
+    Some(ListedSocket { uid, ..identified(socket, (body, 4), queues)? })
 }
 
 /// Places of received and sent bytes in `struct sk_meminfo` (include/uapi/linux/sock_diag.h).
@@ -257,18 +157,13 @@ const RECEIVED: usize = 0;
 const SENT: usize = 8;
 
 fn netlink(body: &Bytes<'_>) -> Option<ListedSocket> {
-    let memory = body.attributes(28).find(|(kind, _)| *kind == 0).map(|(_, value)| value);
-    Some(ListedSocket {
-        receive_queue: memory.as_ref().and_then(|memory| memory.u32(RECEIVED)),
-        send_queue: memory.as_ref().and_then(|memory| memory.u32(SENT)),
-        inode: body.inode(16)?,
-        cookie: body.cookie(20)?,
-        ..ListedSocket::new(
-            Protocol::Netlink(Some(u16::from(body.u8(2)?))),
-            TcpState::CLOSE,
-            Addresses::Netlink { port_id: body.u32(4)? },
-        )
-    })
+    let queues = match body.attributes(28).find(|(kind, _)| *kind == 0) {
+        Some((_, memory)) => Some((memory.u32(RECEIVED)?, memory.u32(SENT)?)),
+        None => None,
+    };
+    let protocol = Protocol::Netlink(Some(u16::from(body.u8(2)?)));
+    let socket = ListedSocket::new(protocol, TcpState::CLOSE, Addresses::Netlink { port_id: body.u32(4)? });
+    identified(socket, (body, 16), queues)
 }
 
 fn packet(body: &Bytes<'_>) -> Option<ListedSocket> {
@@ -281,30 +176,31 @@ fn packet(body: &Bytes<'_>) -> Option<ListedSocket> {
             _ => {}
         }
     }
-    Some(ListedSocket {
-        receive_queue: queues.map(|(receive, _)| receive),
-        send_queue: queues.map(|(_, send)| send),
-        inode: body.inode(4)?,
-        cookie: body.cookie(8)?,
-        uid,
-        ..ListedSocket::new(
-            Protocol::Packet(SocketKind(u16::from(body.u8(1)?))),
-            TcpState::CLOSE,
-            Addresses::Packet { protocol: body.u16(2)?, interface },
-        )
-    })
+    let protocol = Protocol::Packet(SocketKind(u16::from(body.u8(1)?)));
+    let addresses = Addresses::Packet { protocol: body.u16(2)?, interface };
+    let socket = ListedSocket::new(protocol, TcpState::CLOSE, addresses);
+    Some(ListedSocket { uid, ..identified(socket, (body, 4), queues)? })
 }
 
 fn vsock(body: &Bytes<'_>) -> Option<ListedSocket> {
     let end = |at| Some(VsockEnd { cid: body.u32(at)?, port: body.u32(at + 4)? });
+    let protocol = Protocol::Vsock(SocketKind(u16::from(body.u8(1)?)));
+    let addresses = Addresses::Vsock { local: end(4)?, remote: end(12)? };
+    identified(ListedSocket::new(protocol, TcpState(body.u8(2)?), addresses), (body, 20), None)
+}
+
+/// `socket` with the inode at `offset`, the cookie behind it, and its queues of received and sent bytes.
+fn identified(
+    socket: ListedSocket,
+    (body, offset): (&Bytes<'_>, usize),
+    queues: Option<(u32, u32)>,
+) -> Option<ListedSocket> {
     Some(ListedSocket {
-        inode: body.inode(20)?,
-        cookie: body.cookie(24)?,
-        ..ListedSocket::new(
-            Protocol::Vsock(SocketKind(u16::from(body.u8(1)?))),
-            TcpState(body.u8(2)?),
-            Addresses::Vsock { local: end(4)?, remote: end(12)? },
-        )
+        receive_queue: queues.map(|(received, _)| received),
+        send_queue: queues.map(|(_, sent)| sent),
+        inode: body.inode(offset)?,
+        cookie: body.cookie(offset + 4)?,
+        ..socket
     })
 }
 
@@ -359,8 +255,10 @@ impl<'a> Bytes<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::question::{SOCK_DIAG_BY_FAMILY, words};
     use super::*;
     use alloc::vec;
+    use alloc::vec::Vec;
     use proptest::prelude::*;
 
     fn message(kind: u16, body: &[u8]) -> Vec<u8> {
@@ -368,10 +266,6 @@ mod tests {
         let mut bytes = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 10], body].concat();
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         bytes
-    }
-
-    fn words(words: &[u32]) -> Vec<u8> {
-        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
     }
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
@@ -487,17 +381,6 @@ mod tests {
             (vec![1], Answer::Unreadable),
         ] {
             assert_eq!(answers(question, &datagram).collect::<Vec<_>>(), [expected], "{datagram:?}");
-        }
-    }
-
-    #[test]
-    fn questions_tell_their_length_and_what_they_ask_for() {
-        for group in ProtocolGroup::ALL {
-            for question in Question::all_of(group).iter().chain([&Question::TCP_OF_BOTH_FAMILIES]) {
-                let message = question.message(ALL_STATES);
-                assert_eq!(Bytes(&message).u32(0), u32::try_from(message.len()).ok());
-                assert_eq!(message.get(HEADER_BYTES), Some(&question.family));
-            }
         }
     }
 
