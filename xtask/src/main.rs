@@ -3,6 +3,7 @@
 mod bench;
 mod build_ebpf;
 mod ci;
+mod dist;
 mod fuzz;
 mod generated;
 mod layers;
@@ -50,6 +51,8 @@ enum Task {
     /// A holder of a network namespace of `truth`'s
     #[command(hide = true)]
     TruthHold(truth::HoldArguments),
+    /// Build what is handed out: a static binary with manual pages and completions, as an archive
+    Dist(dist::DistArguments),
     /// Run the kernel-hook tests in guest kernels under QEMU
     VmTest(vm::VmArguments),
 }
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Task::Truth(arguments) => truth::truth(&arguments),
         Task::TruthPlay(arguments) => truth::play(&arguments),
         Task::TruthHold(arguments) => truth::hold(&arguments),
+        Task::Dist(arguments) => dist::dist(&arguments),
         Task::VmTest(arguments) => vm::test(&arguments),
     };
     outcome.unwrap_or_else(|error| match writeln!(io::stderr().lock(), "xtask: {error:#}") {

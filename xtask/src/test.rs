@@ -10,7 +10,8 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::{prerequisites, shell, truth, vm};
+use crate::dist::static_build;
+use crate::{dist, prerequisites, shell, truth, vm};
 
 /// What `test` and `ci` take.
 #[derive(clap::Args)]
@@ -122,6 +123,7 @@ fn run_all(arguments: &TestArguments, tally: &mut Tally) -> Result<()> {
         binary.run(&netsnoop, tally)?;
     }
     run_doc_tests(tally)?;
+    dist::check(tally)?;
     truth::test_small(&netsnoop, tally)?;
     if arguments.without_vm {
         tally.skip("vm-test", "left out with --without-vm");
@@ -182,8 +184,11 @@ pub(crate) fn build() -> Result<Vec<TestBinary>> {
     Ok(binaries)
 }
 
-/// Builds netsnoop as its users run it, for the live tests: what they prove under load holds of no other build.
+/// Builds netsnoop as its users run it, for the live tests: what they prove under load holds of no other build. That is
+/// the static program, where one can be built.
 pub(crate) fn build_release() -> Result<PathBuf> {
+    let Some(obstacle) = static_build::obstacle()? else { return static_build::build() };
+    shell::say(&format!("netsnoop is linked to libraries: {obstacle}"))?;
     let arguments = ["build", "--release", "--locked", "--package", "netsnoop", "--bin", "netsnoop"];
     shell::run(shell::cargo().args(arguments))?;
     Ok(shell::target_folder()?.join("release/netsnoop"))
