@@ -61,7 +61,7 @@ impl<'a> Descriptors<'a> {
         let mut pids = Vec::new();
         proc_root.for_each_pid(|entry| pids.push(entry.pid))?;
         if !proc_root.is_whole() {
-            draft.miss(UnseenThing::Processes, UnseenReason::Hidden, 1);
+            draft.miss_some(UnseenThing::Processes, UnseenReason::Hidden);
         }
         let threads = thread::available_parallelism().map_or(1, |count| count.get().min(THREADS_MAX));
         let share = pids.len().div_ceil(threads).max(PROCESSES_PER_THREAD);

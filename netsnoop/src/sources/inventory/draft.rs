@@ -92,14 +92,19 @@ impl Draft {
         }
     }
 
+    /// Notes that some of something could not be seen, nobody can say how many.
+    pub(super) fn miss_some(&mut self, what: UnseenThing, why: UnseenReason) {
+        self.unseen.entry((what, why)).or_default();
+    }
+
     /// Notes that one thing could not be seen because of `error`.
     pub(super) fn miss_for(&mut self, what: UnseenThing, error: Errno) {
         self.miss(what, reason_of(error), 1);
     }
 
-    /// How many of something could not be seen for one of these reasons.
-    pub(super) fn counts(&self, what: UnseenThing, reasons: &[UnseenReason]) -> u64 {
-        reasons.iter().filter_map(|why| self.unseen.get(&(what, *why))).sum()
+    /// Whether some of something could not be seen for one of these reasons.
+    pub(super) fn misses(&self, what: UnseenThing, reasons: &[UnseenReason]) -> bool {
+        reasons.iter().any(|why| self.unseen.contains_key(&(what, *why)))
     }
 
     /// What was found.

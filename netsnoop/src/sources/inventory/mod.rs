@@ -120,7 +120,7 @@ fn by_iterator(
         index.adopt(members, counters);
         threads::adopt(&mut index, &draft, counters);
     } else {
-        draft.miss(UnseenThing::Processes, UnseenReason::Hidden, 1);
+        draft.miss_some(UnseenThing::Processes, UnseenReason::Hidden);
         index.refresh(counters, started)?;
     }
     draft.add_known(&index);
@@ -165,7 +165,7 @@ fn by_tables(
 
 /// Says of every socket without a holder why it has none.
 fn mark_unheld(draft: &mut Draft) {
-    let blind = draft.counts(UnseenThing::Processes, &[UnseenReason::Permission, UnseenReason::Hidden]) > 0;
+    let blind = draft.misses(UnseenThing::Processes, &[UnseenReason::Permission, UnseenReason::Hidden]);
     for socket in draft.sockets.iter_mut().filter(|socket| socket.holders.is_empty()) {
         socket.unheld = Some(match Unheld::of(socket) {
             Unheld::NoDescriptor if blind => Unheld::Unseen,
