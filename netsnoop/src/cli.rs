@@ -6,6 +6,7 @@
     reason = "doc comments here are the help text, where brackets mean optional"
 )]
 
+mod agent;
 mod list;
 mod socket_words;
 mod values;
@@ -20,9 +21,11 @@ use netsnoop_core::attribution::Rung;
 use netsnoop_core::connection::RecordEvent;
 use netsnoop_core::service::ServiceRule;
 
+pub use agent::{AGENT_HELP, AgentArgs};
 pub use list::{KindArgs, LIST_HELP, ListArgs, ListFormat, PlaceArgs, ShowArgs, SortKey, SortOrder};
 pub use socket_words::{Comparison, Condition, SocketWords, StateSet};
 pub use values::{Place, PodName, UserSelector};
+pub(crate) use values::{block as address_block, interval};
 
 use crate::sources::capture::ANY_INTERFACE;
 
@@ -33,6 +36,7 @@ Which user, pod, container and process on this node talks to which service?
   netsnoop watch                                  every new connection, with both owners
   netsnoop watch --user alice tcp port 5432       alice's connections to PostgreSQL
   netsnoop list -tl --port 8080                   who listens on port 8080, in any namespace
+  netsnoop agent --config netsnoop.yaml           who depends on which service, as metrics
   netsnoop compare                                what eBPF and /proc know of the same traffic
   netsnoop doctor                                 what this kernel and these privileges allow
 
@@ -137,6 +141,8 @@ pub enum Command {
     Watch(Box<WatchArgs>),
     /// Show every socket of every network namespace with whoever holds it
     List(Box<ListArgs>),
+    /// Count connections by user, pod and service, always on, for Prometheus and other machines
+    Agent(Box<AgentArgs>),
     /// Run eBPF and /proc side by side on live traffic, and tell where their owners agree and differ
     Compare(Box<CompareArgs>),
     /// Tell what this kernel and these privileges allow, and the remedy for what they do not
@@ -429,6 +435,7 @@ mod tests {
         check(WATCH_HELP);
         check(COMPARE_HELP);
         check(LIST_HELP);
+        check(AGENT_HELP);
         check(include_str!("../../README.md"));
     }
 
@@ -436,7 +443,9 @@ mod tests {
     fn examples_parse() {
         let commands =
             |text: &'static str| text.lines().filter_map(|line| line.trim().strip_prefix("netsnoop "));
-        for command in [EXAMPLES, WATCH_HELP, COMPARE_HELP, LIST_HELP].into_iter().flat_map(commands) {
+        for command in
+            [EXAMPLES, WATCH_HELP, COMPARE_HELP, LIST_HELP, AGENT_HELP].into_iter().flat_map(commands)
+        {
             // Two spaces begin the explanation, and the shell takes what follows `>`.
             let command = command.split("  ").next().unwrap().split(" > ").next().unwrap();
             let words = ["netsnoop"].into_iter().chain(command.split_whitespace());

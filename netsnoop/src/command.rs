@@ -6,8 +6,8 @@ use anyhow::{Context, anyhow};
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::cli::{Cli, Command, CompareArgs, EXAMPLES, GlobalArgs, ReportFormat, WatchArgs};
-use crate::config::{CompareConfig, ListConfig, WatchConfig};
+use crate::cli::{AgentArgs, Cli, Command, CompareArgs, EXAMPLES, GlobalArgs, ReportFormat, WatchArgs};
+use crate::config::{AgentConfig, CompareConfig, ListConfig, WatchConfig};
 use crate::doctor::{self, DoctorSettings};
 use crate::failure::Failure;
 use crate::listing;
@@ -19,6 +19,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Some(Command::Watch(args)) => watch(*args, &cli.global),
         Some(Command::List(args)) => listing::run(&ListConfig::decide(*args, &cli.global)?),
+        Some(Command::Agent(args)) => agent(*args, &cli.global),
         Some(Command::Compare(args)) => compare(*args, &cli.global),
         Some(Command::Doctor(args)) => doctor(args.output, &cli.global),
         Some(Command::Completions { shell }) => completions(shell),
@@ -32,6 +33,18 @@ fn watch(args: WatchArgs, global: &GlobalArgs) -> Result<(), Failure> {
         return list_interfaces();
     }
     pipeline::watch(&WatchConfig::decide(args, global)?)
+}
+
+fn agent(args: AgentArgs, global: &GlobalArgs) -> Result<(), Failure> {
+    if args.capture.list_interfaces {
+        return list_interfaces();
+    }
+    let check = args.check;
+    let config = AgentConfig::decide(args, global)?;
+    if check {
+        return print(format!("{}: nothing is wrong\n", config.file.display()).as_bytes());
+    }
+    pipeline::agent(&config)
 }
 
 fn compare(args: CompareArgs, global: &GlobalArgs) -> Result<(), Failure> {

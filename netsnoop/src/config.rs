@@ -1,6 +1,7 @@
 //! What was decided from the command line: the only input of `pipeline`. Arguments, environment and terminal are
 //! looked at here and nowhere later. What needs the node's files (user names) is left to those who read them.
 
+mod agent;
 mod list;
 
 use std::env;
@@ -22,6 +23,10 @@ use crate::cli::{
 use crate::failure::Failure;
 use crate::sources::capture::ANY_INTERFACE;
 
+pub use agent::{
+    AgentConfig, AgentSettings, JsonlSettings, Limits, OutputSettings, TextfileSettings, UserPattern,
+    UserRules, parse as parse_agent_settings, read as read_agent_settings,
+};
 pub use list::{ListConfig, ListQuestion, ListShow};
 
 /// What libpcap takes for "all of a packet" (MAXIMUM_SNAPLEN of tcpdump).

@@ -64,8 +64,18 @@ pub struct Counters {
     pub conntrack_overflows: Counter,
     /// Records that a sink wrote.
     pub rows_written: Counter,
-    /// Records a sink lost because its channel was full.
+    /// Records a sink lost because its channel was full, or could not write.
     pub rows_lost_in_channel: Counter,
+    /// Records that were not counted in metrics because their channel was full.
+    pub metrics_records_lost: Counter,
+    /// Textfiles that could not be written.
+    pub textfile_failures: Counter,
+    /// HTTP requests turned away because too many were at work.
+    pub http_refused: Counter,
+    /// Times that the settings were read anew.
+    pub config_reloads: Counter,
+    /// Times that the settings could not be read anew.
+    pub config_reload_failures: Counter,
     /// Uids whose name the name service failed to tell.
     pub user_names_failed: Counter,
     /// User names forgotten because too many were kept.

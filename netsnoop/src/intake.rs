@@ -10,6 +10,8 @@ use netsnoop_core::attribution::Way;
 use netsnoop_core::ledger::Ledger;
 use netsnoop_core::observation::Observation;
 use netsnoop_core::packet::{Direction, LinkType};
+use netsnoop_core::reconcile::TableSize;
+use netsnoop_core::service::Services;
 use netsnoop_core::time::Timestamp;
 
 use crate::counters::Counters;
@@ -25,10 +27,21 @@ pub enum Input {
     Observation(Observation),
     /// What one way asked for.
     Answer(Way, Observation),
-    /// Somebody wants the ledgers as they stand.
-    Report(SyncSender<Vec<(Way, Ledger)>>),
+    /// Somebody wants the books as they stand.
+    Report(SyncSender<Report>),
+    /// The services were named anew.
+    Services(Services),
     /// There will be no more: drain.
     SourcesEnded,
+}
+
+/// The reconcilers' books.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Of each way.
+    pub ledgers: Vec<(Way, Ledger)>,
+    /// How full the tables of each way are.
+    pub tables: Vec<(Way, [TableSize; 4])>,
 }
 
 /// Frames of one capture.
@@ -98,7 +111,7 @@ impl Intake {
             Input::Frames(batch) => self.counters.packets_lost_in_channel.add(batch.frames.len() as u64),
             Input::KernelRecords(records) => self.counters.events_lost_in_channel.add(records.len() as u64),
             Input::Observation(_) | Input::Answer(..) => self.counters.observations_lost_in_channel.add(1),
-            Input::Report(_) | Input::SourcesEnded => {}
+            Input::Report(_) | Input::Services(_) | Input::SourcesEnded => {}
         }
     }
 }

@@ -1,47 +1,48 @@
 //! Sources -> reconciler -> sinks: the only file that makes channels and starts threads and tasks.
 //!
 //! ```text
-//! capture threads --+                              +-> records (bounded) -> sink thread -> stdout
+//! capture threads --+                              +-> records (bounded, each) -> sink threads -> stdout, metrics, JSONL
 //! ring task --------+-> intake (bounded) -> reconciler thread
 //! conntrack thread -+        ^                     +-> rescans (bounded) -+
 //! lookup thread ----+                                                     |
 //!        ^-----------------------------------------------------------------+
 //! ```
-//! What ends, in this order: sources, reconciler (drained), lookups, sink (flushed).
+//! What ends, in this order: sources, reconciler (drained), lookups, sinks (flushed).
+
+mod serving;
+mod sinking;
+mod sourcing;
 
 use std::future;
-use std::iter;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use netsnoop_core::attribution::{RungSet, Way};
-use netsnoop_core::connection::ConnectionRecord;
 use netsnoop_core::ledger::Ledger;
-use netsnoop_core::observation::Rescan;
 use netsnoop_core::reconcile::Reconciler;
-use tokio::sync::{oneshot, watch};
+use tokio::signal::unix::Signal;
+use tokio::sync::watch;
 
 use crate::announcement;
-use crate::config::{CompareConfig, SourceConfig, WatchConfig};
+use crate::config::{AgentConfig, CompareConfig, SourceConfig, WatchConfig};
 use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::intake::{Input, Intake};
 use crate::memory;
+use crate::outlet::{Outlet, Told};
 use crate::privileges::{Job, renounce};
 use crate::reconciling::{self, Outlets, Track};
 use crate::signals::{Signals, exit_at_second_signal};
-use crate::sinks::{self, Books, Flow, Output, ledger_text};
+use crate::sinks::{self, Books, Output, ledger_text};
 use crate::sources::capture::{Capture, CaptureError, Progress};
-use crate::sources::conntrack::{self, Conntrack, Unavailable};
 use crate::sources::ebpf::Ebpf;
 use crate::sources::ebpf::ring_buffer;
-use crate::sources::lookup;
 use crate::startup::{self, Opened, OpenedWay};
+use serving::{Served, Serving, Surroundings};
 
 /// Batches waiting for the reconciler. A batch holds up to 256 frames or one reading of the ring, so this
 /// is seconds of the heaviest load; memory is used only while they wait.
@@ -49,11 +50,6 @@ const INTAKE_BATCHES: usize = 4096;
 /// Records waiting for the sink: two seconds of 15,000 connections a second with two lines each, and what a
 /// large node opens at the start.
 const RECORDS: usize = 65_536;
-/// Questions waiting for the lookup thread; one covers up to 1,024 sockets.
-const RESCANS: usize = 4096;
-/// Records that follow each other closer than this are written together: under load a wake-up and a write for
-/// each would cost more than the records. The first one after a pause is not delayed.
-const PACE: Duration = Duration::from_millis(5);
 /// How long the end may take before the rest is given up.
 const GRACE: Duration = Duration::from_secs(5);
 /// After this long without a packet or event `watch` says why that may be.
@@ -63,22 +59,36 @@ const SILENCE: Duration = Duration::from_secs(5);
 struct Running {
     captures: Vec<JoinHandle<()>>,
     reconciler: JoinHandle<Vec<(Way, Ledger)>>,
-    sink: JoinHandle<Output>,
+    sinks: Vec<JoinHandle<Output>>,
+    /// Of the sinks, in their order.
+    outlets: Vec<Outlet>,
     stop_captures: Arc<AtomicBool>,
     intake: Intake,
     counters: Arc<Counters>,
-    /// How the sink ended.
-    finished: oneshot::Receiver<anyhow::Result<()>>,
+    /// How each sink ended that ended by itself.
+    finished: tokio::sync::mpsc::Receiver<anyhow::Result<()>>,
     /// How each capture ended that ended by itself.
     ended_captures: tokio::sync::mpsc::Receiver<CaptureError>,
     span: Span,
     began: Instant,
     /// The rungs that each way works with.
     rungs: Vec<(Way, RungSet)>,
+    /// What only the agent has.
+    served: Option<Served>,
+}
+
+/// What is written, and what besides the records it takes.
+struct Plan {
+    outputs: Vec<Output>,
+    /// Records that may wait for each.
+    queue: usize,
+    counters: Arc<Counters>,
+    span: Span,
+    serving: Option<Serving>,
 }
 
 /// How long it goes on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Span {
     /// After this long it ends by itself.
     duration: Option<Duration>,
@@ -89,40 +99,47 @@ struct Span {
 /// Runs `netsnoop watch` to its end.
 pub fn watch(config: &WatchConfig) -> Result<(), Failure> {
     let counters = Arc::new(Counters::default());
-    let output = sinks::watch(config, counters.clone())?;
-    run(&config.sources, (output, counters), Span { duration: None, patience: Duration::ZERO })
+    let outputs = vec![sinks::watch(config, counters.clone())?];
+    let plan = Plan { outputs, queue: RECORDS, counters, span: Span::default(), serving: None };
+    run(&config.sources, plan)
+}
+
+/// Runs `netsnoop agent` to its end.
+pub fn agent(config: &AgentConfig) -> Result<(), Failure> {
+    let counters = Arc::new(Counters::default());
+    let outputs = sinks::agent(config, &counters)?;
+    let serving = Some(Serving::open(config)?);
+    let plan =
+        Plan { outputs, queue: config.settings.limits.queue, counters, span: Span::default(), serving };
+    run(&config.sources, plan)
 }
 
 /// Runs `netsnoop compare` to its end.
 pub fn compare(config: &CompareConfig) -> Result<(), Failure> {
     let counters = Arc::new(Counters::default());
-    let output = sinks::compare(config, counters.clone())?;
+    let outputs = vec![sinks::compare(config, counters.clone())?];
     // An end whose answer is on its way when the time is over is none that nobody could name.
     let span = Span { duration: Some(config.duration), patience: config.sources.settle };
-    run(&config.sources, (output, counters), span)
+    run(&config.sources, Plan { outputs, queue: RECORDS, counters, span, serving: None })
 }
 
-fn run(
-    config: &SourceConfig,
-    (output, counters): (Output, Arc<Counters>),
-    span: Span,
-) -> Result<(), Failure> {
+fn run(config: &SourceConfig, plan: Plan) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()
         .context("starting the tokio runtime")?;
-    let mut opened = runtime.block_on(async { startup::open(config, &counters) })?;
+    let mut opened = runtime.block_on(async { startup::open(config, &plan.counters) })?;
     // Heard from before the first words on: who reads them may answer at once.
-    let signals = runtime.block_on(async { Signals::listen() })?;
+    let signals = runtime.block_on(async { Signals::listen(plan.serving.is_some()) })?;
     announcement::write(config, &opened)?;
     renounce(Job::Starter)?;
     let (reconcilers, rungs) = (opened.reconcilers(config)?, opened.rungs());
     let Opened { captures, ebpf, ways, conntrack, .. } = opened;
     memory::give_back();
     let ways = ways.into_iter().zip(reconcilers).collect();
-    let running = start(captures, ways, (output, counters), (span, rungs))?;
-    start_conntrack(conntrack, config.proc_root.clone(), running.intake.clone())?;
+    let running = start(captures, ways, plan, rungs)?;
+    sourcing::start_conntrack(conntrack, config.proc_root.clone(), running.intake.clone())?;
     // Every thread has started: what is left to this one is the ring.
     renounce(Job::KernelEvents)?;
     runtime.block_on(supervise(running, ebpf, signals))
@@ -131,43 +148,56 @@ fn run(
 fn start(
     captures: Vec<Capture>,
     ways: Vec<(OpenedWay, Reconciler)>,
-    (output, counters): (Output, Arc<Counters>),
-    (span, rungs): (Span, Vec<(Way, RungSet)>),
+    plan: Plan,
+    rungs: Vec<(Way, RungSet)>,
 ) -> anyhow::Result<Running> {
+    let Plan { outputs, queue, counters, span, serving } = plan;
     let (inputs_in, inputs) = sync_channel(INTAKE_BATCHES);
-    let (records_in, records) = sync_channel(RECORDS);
-    let (finished_in, finished) = oneshot::channel();
+    let (finished_in, finished) = tokio::sync::mpsc::channel(outputs.len().max(1));
     let (ended_in, ended_captures) = tokio::sync::mpsc::channel(captures.len().max(1));
     let intake = Intake::new(inputs_in, counters.clone());
     let stop_captures = Arc::new(AtomicBool::new(false));
 
-    let sink = spawn("sink", Job::Opened, move || run_sink(&records, output, finished_in))?;
+    let (mut outlets, mut sinks) = (Vec::new(), Vec::new());
+    for output in outputs {
+        let (outlet, sink) = sinking::start(output, queue, counters.clone(), finished_in.clone())?;
+        outlets.push(outlet);
+        sinks.push(sink);
+    }
     // Where a hook tells who connects, nothing waits for packets.
     let waits = ways.iter().any(|(_, reconciler)| !reconciler.hooks().connect);
     let progress = Progress::of(captures.len()).into_iter().map(|own| waits.then_some(own));
     let captures = captures
         .into_iter()
         .zip(progress)
-        .map(|capture| start_capture(capture, intake.clone(), stop_captures.clone(), ended_in.clone()))
+        .map(|capture| {
+            sourcing::start_capture(capture, intake.clone(), stop_captures.clone(), ended_in.clone())
+        })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let mut tracks = Vec::new();
     for (opened, reconciler) in ways {
         let way = opened.lookups.way;
         let outlets = Outlets {
-            records: records_in.clone(),
-            rescans: start_lookups(opened, intake.clone())?,
+            records: outlets.clone(),
+            rescans: sourcing::start_lookups(opened, intake.clone())?,
             counters: counters.clone(),
         };
         tracks.push(Track { way, reconciler, outlets });
     }
-    // The sink ends when the last sender does, and that is the reconciler's.
-    drop(records_in);
     let reconciler = spawn("reconciler", Job::Opened, move || reconciling::run(tracks, &inputs))?;
+    let around = || Surroundings {
+        intake: intake.clone(),
+        outlets: outlets.clone(),
+        rungs: rungs.clone(),
+        counters: counters.clone(),
+    };
+    let served = serving.map(|serving| serving.start(around())).transpose()?;
     let began = Instant::now();
     Ok(Running {
         captures,
         reconciler,
-        sink,
+        sinks,
+        outlets,
         stop_captures,
         intake,
         counters,
@@ -176,6 +206,7 @@ fn start(
         span,
         began,
         rungs,
+        served,
     })
 }
 
@@ -196,90 +227,6 @@ fn spawn<T: Send + 'static>(
         .with_context(|| format!("starting the {name} thread"))
 }
 
-fn start_capture(
-    (capture, progress): (Capture, Option<Progress>),
-    intake: Intake,
-    stop: Arc<AtomicBool>,
-    ended: tokio::sync::mpsc::Sender<CaptureError>,
-) -> anyhow::Result<JoinHandle<()>> {
-    spawn(&format!("capture-{}", capture.interface()), Job::Opened, move || {
-        if let Err(error) = capture.run(&intake, progress.as_ref(), &stop)
-            && let Err(unheard) = ended.try_send(error)
-        {
-            log::warn!("{unheard}");
-        }
-    })
-}
-
-/// Starts the thread that hears what is translated, if the kernel lets it or may come to.
-fn start_conntrack(
-    opened: Result<Conntrack, Unavailable>,
-    proc_root: PathBuf,
-    intake: Intake,
-) -> anyhow::Result<()> {
-    if matches!(opened, Err(Unavailable::Refused(_))) {
-        return Ok(());
-    }
-    // Not joined: it waits for events, and there is nothing in it to be handed over at the end.
-    spawn("conntrack", Job::Conntrack, move || {
-        let ended = match opened {
-            Ok(conntrack) => conntrack.run(&intake),
-            Err(_) => conntrack::run_once_loaded(&proc_root, &intake),
-        };
-        if let Err(error) = ended {
-            log::warn!("new translations (NAT) are no longer known: {error:#}");
-        }
-    })?;
-    Ok(())
-}
-
-/// Starts the thread that answers a way's questions; returns where they are put.
-fn start_lookups(
-    OpenedWay { lookups, iterator, .. }: OpenedWay,
-    intake: Intake,
-) -> anyhow::Result<SyncSender<Rescan>> {
-    let (rescans_in, rescans) = sync_channel(RESCANS);
-    // Not joined: it ends when the reconciler does, and an answer nobody waits for may take its time.
-    spawn("lookup", Job::Lookup, move || {
-        if let Err(error) = lookup::run(rescans, intake, lookups, iterator) {
-            log::warn!("owners can no longer be looked up: {error:#}");
-        }
-    })?;
-    Ok(rescans_in)
-}
-
-fn run_sink(
-    records: &Receiver<(Way, Box<ConnectionRecord>)>,
-    mut output: Output,
-    finished: oneshot::Sender<anyhow::Result<()>>,
-) -> Output {
-    let result = write_records(records, &mut output);
-    if let Err(Err(error)) = finished.send(result) {
-        log::warn!("{error:#}");
-    }
-    output
-}
-
-fn write_records(
-    records: &Receiver<(Way, Box<ConnectionRecord>)>,
-    output: &mut Output,
-) -> anyhow::Result<()> {
-    while let Ok(first) = records.recv() {
-        let taken_at = Instant::now();
-        for (way, record) in iter::once(first).chain(records.try_iter()) {
-            if output.handle(way, &record)? == Flow::Done {
-                return Ok(());
-            }
-        }
-        // Nothing waits: a reader at the other end should see what there is.
-        if output.flush()? == Flow::Done {
-            return Ok(());
-        }
-        thread::sleep(PACE.saturating_sub(taken_at.elapsed()));
-    }
-    Ok(())
-}
-
 /// Waits for a reason to end, then ends in order.
 async fn supervise(mut running: Running, mut ebpf: Ebpf, signals: Signals) -> Result<(), Failure> {
     let (stop_ring, ring_stopped) = watch::channel(false);
@@ -295,6 +242,7 @@ async fn supervise(mut running: Running, mut ebpf: Ebpf, signals: Signals) -> Re
         tokio::spawn(log.pump());
     }
     let outcome = wait_for_end(&mut running, signals).await;
+    running.served.iter().for_each(Served::end);
     tokio::spawn(exit_at_second_signal());
 
     running.stop_captures.store(true, Ordering::Relaxed);
@@ -317,7 +265,8 @@ async fn supervise(mut running: Running, mut ebpf: Ebpf, signals: Signals) -> Re
 async fn wait_for_end(running: &mut Running, mut signals: Signals) -> anyhow::Result<()> {
     let silence = tokio::time::sleep(SILENCE);
     tokio::pin!(silence);
-    let mut silent = true;
+    // An agent is watched by others.
+    let mut silent = running.served.is_none();
     let over = elapse(running.span.duration);
     tokio::pin!(over);
     let mut captures_left = running.captures.len();
@@ -326,8 +275,11 @@ async fn wait_for_end(running: &mut Running, mut signals: Signals) -> anyhow::Re
             _ = signals.interrupted.recv() => return Ok(()),
             _ = signals.terminated.recv() => return Ok(()),
             () = &mut over => return Ok(()),
-            result = &mut running.finished => return result.unwrap_or_else(|_| Err(anyhow!("the sink failed"))),
+            result = running.finished.recv() => {
+                return result.unwrap_or_else(|| Err(anyhow!("the sinks failed")));
+            }
             _ = signals.statistics.recv() => report(running)?,
+            () = hung_up(&mut signals.hangup) => running.served.iter().for_each(Served::reload),
             () = &mut silence, if silent => {
                 silent = false;
                 announcement::explain_silence(&running.counters)?;
@@ -343,6 +295,16 @@ async fn wait_for_end(running: &mut Running, mut signals: Signals) -> anyhow::Re
     }
 }
 
+/// Waits for the wish to read the settings anew; without any, for ever.
+async fn hung_up(hangup: &mut Option<Signal>) {
+    match hangup {
+        Some(hangup) => {
+            hangup.recv().await;
+        }
+        None => future::pending().await,
+    }
+}
+
 /// Waits for `duration`; without one, for ever.
 async fn elapse(duration: Option<Duration>) {
     match duration {
@@ -355,8 +317,8 @@ async fn elapse(duration: Option<Duration>) {
 fn report(running: &Running) -> anyhow::Result<()> {
     let (ledgers_in, ledgers) = sync_channel(1);
     running.intake.insist(Input::Report(ledgers_in));
-    let ledgers = ledgers.recv_timeout(GRACE).context("asking the reconciler for its ledger")?;
-    write_ledgers(&ledgers, &running.counters)
+    let report = ledgers.recv_timeout(GRACE).context("asking the reconciler for its ledger")?;
+    write_ledgers(&report.ledgers, &running.counters)
 }
 
 /// Ends what is left, in the order in which it feeds what follows, and prints the ledger.
@@ -368,10 +330,14 @@ fn finish(running: Running) -> anyhow::Result<()> {
     thread::sleep(running.span.patience);
     running.intake.insist(Input::SourcesEnded);
     let ledgers = join(running.reconciler)?;
-    let output = join(running.sink)?;
-    let Running { rungs, counters, .. } = running;
+    let Running { rungs, counters, outlets, sinks, .. } = running;
     let books = Books { ledgers, rungs, counters, lasted };
-    output.conclude(&books)?;
+    for (outlet, sink) in outlets.iter().zip(sinks) {
+        if !outlet.insist(Told::End) {
+            log::debug!("a sink has ended before the end");
+        }
+        join(sink)?.conclude(&books)?;
+    }
     write_ledgers(&books.ledgers, &books.counters)
 }
 

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use netsnoop_core::attribution::Way;
-use netsnoop_core::connection::ConnectionRecord;
 use netsnoop_core::kernel_record;
 use netsnoop_core::ledger::Ledger;
 use netsnoop_core::observation::{Observation, PacketSighting, Rescan};
@@ -21,7 +20,8 @@ use netsnoop_core::time::Timestamp;
 
 use crate::clock;
 use crate::counters::{Counter, Counters};
-use crate::intake::{Frame, FrameBatch, Input};
+use crate::intake::{Frame, FrameBatch, Input, Report};
+use crate::outlet::Outlet;
 
 /// How long the thread sleeps when nothing is due.
 const IDLE: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ const BATCHES_AT_ONCE: usize = 64;
 /// Where the reconcilers' answers and questions go.
 pub struct Outlets {
     /// To the sinks.
-    pub records: SyncSender<(Way, Box<ConnectionRecord>)>,
+    pub records: Vec<Outlet>,
     /// To the lookup thread.
     pub rescans: SyncSender<Rescan>,
     /// For what finds no room there.
@@ -90,9 +90,12 @@ impl Reconciling {
             Input::Observation(observation) => self.hand_to_all(clock::now(), &observation),
             Input::Answer(way, observation) => self.hand_to(way, clock::now(), observation),
             Input::Report(asker) => {
-                if asker.try_send(self.ledgers()).is_err() {
+                if asker.try_send(self.report()).is_err() {
                     log::debug!("nobody waits for the ledger any more");
                 }
+            }
+            Input::Services(services) => {
+                self.tracks.iter_mut().for_each(|track| track.reconciler.name_services(services.clone()));
             }
             Input::SourcesEnded => return false,
         }
@@ -151,13 +154,18 @@ impl Reconciling {
         let now = clock::now();
         for Track { way, reconciler, outlets } in &mut self.tracks {
             while let Some(record) = reconciler.poll_record(now) {
-                let told = (*way, Box::new(record));
-                offer(&outlets.records, told, &outlets.counters.rows_lost_in_channel);
+                let record = Arc::new(record);
+                outlets.records.iter().for_each(|outlet| outlet.offer(*way, &record));
             }
             while let Some(rescan) = reconciler.poll_rescan(now) {
                 offer(&outlets.rescans, rescan, &outlets.counters.lookups_lost_in_channel);
             }
         }
+    }
+
+    fn report(&self) -> Report {
+        let tables = self.tracks.iter().map(|track| (track.way, track.reconciler.tables())).collect();
+        Report { ledgers: self.ledgers(), tables }
     }
 
     fn ledgers(&self) -> Vec<(Way, Ledger)> {
@@ -182,8 +190,8 @@ fn known_direction(told: Direction, frame: &Frame) -> Direction {
 }
 
 /// A receiver that has ended wants nothing more: that is no loss.
-fn offer<T>(outlet: &SyncSender<T>, thing: T, lost: &Counter) {
-    if let Err(TrySendError::Full(_)) = outlet.try_send(thing) {
+fn offer(outlet: &SyncSender<Rescan>, rescan: Rescan, lost: &Counter) {
+    if let Err(TrySendError::Full(_)) = outlet.try_send(rescan) {
         lost.add(1);
     }
 }

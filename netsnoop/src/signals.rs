@@ -16,15 +16,19 @@ pub struct Signals {
     pub terminated: Signal,
     /// SIGUSR1: tell the counts.
     pub statistics: Signal,
+    /// SIGHUP: read the settings anew. Where there are none it ends the run, as it does of itself.
+    pub hangup: Option<Signal>,
 }
 
 impl Signals {
-    /// Hears them from now on.
-    pub fn listen() -> anyhow::Result<Self> {
+    /// Hears them from now on, SIGHUP only if there are settings to read.
+    pub fn listen(has_settings: bool) -> anyhow::Result<Self> {
+        let hangup = || signal(SignalKind::hangup()).context("listening for SIGHUP");
         Ok(Self {
             interrupted: signal(SignalKind::interrupt()).context("listening for SIGINT")?,
             terminated: signal(SignalKind::terminate()).context("listening for SIGTERM")?,
             statistics: signal(SignalKind::user_defined1()).context("listening for SIGUSR1")?,
+            hangup: has_settings.then(hangup).transpose()?,
         })
     }
 }
@@ -38,7 +42,7 @@ pub async fn exit_at_second_signal() {
 }
 
 async fn second_signal() -> anyhow::Result<()> {
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::listen(false)?;
     tokio::select! {
         _ = signals.interrupted.recv() => {}
         _ = signals.terminated.recv() => {}

@@ -42,6 +42,7 @@ use crate::attribution::{Attribution, Reason, Refinement, Rung};
 use crate::connection::ConnectionRecord;
 use crate::ledger::Ledger;
 use crate::observation::{Observation, Rescan};
+use crate::service::Services;
 use crate::time::Timestamp;
 
 use flow::{Flow, Side};
@@ -53,6 +54,17 @@ use questions::{Question, Questions};
 pub use settings::{Hooks, Settings};
 use translation::FirstSight;
 use translation_table::TranslationTable;
+
+/// How full a bounded table is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TableSize {
+    /// What it holds.
+    pub table: &'static str,
+    /// How many of them.
+    pub held: usize,
+    /// How many there is room for.
+    pub capacity: usize,
+}
 
 /// Something the topology does not know.
 #[derive(Clone, Copy, Debug)]
@@ -195,6 +207,22 @@ impl Reconciler {
     /// Which kernel hooks it was told report.
     pub const fn hooks(&self) -> Hooks {
         self.settings.hooks
+    }
+
+    /// Names the services anew: what is told from now on is told by these.
+    pub fn name_services(&mut self, services: Services) {
+        self.settings.services = services;
+    }
+
+    /// How full the tables are.
+    pub fn tables(&self) -> [TableSize; 4] {
+        let Settings { connections_max, processes_max, translations_max, questions_max, .. } = self.settings;
+        [
+            TableSize { table: "connections", held: self.flows.len(), capacity: connections_max },
+            TableSize { table: "processes", held: self.processes.len(), capacity: processes_max },
+            TableSize { table: "translations", held: self.translations.len(), capacity: translations_max },
+            TableSize { table: "questions", held: self.questions.len(), capacity: questions_max },
+        ]
     }
 
     /// How many connections are held.

@@ -35,6 +35,11 @@ pub(super) struct ProcessTable {
 }
 
 impl ProcessTable {
+    /// How many are held.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn new(hasher: RandomState, capacity: usize) -> Self {
         Self { entries: HashMap::with_hasher(hasher), oldest_first: VecDeque::new(), capacity, evicted: 0 }
     }

@@ -81,6 +81,11 @@ impl Questions {
         }
     }
 
+    /// How many sockets wait for an answer.
+    pub(super) const fn len(&self) -> usize {
+        self.waiting
+    }
+
     /// Asks who holds a socket; `false` if too many are waiting.
     pub(super) fn want_socket(&mut self, now: Timestamp, namespace: NamespaceId, socket: FiveTuple) -> bool {
         if self.waiting >= self.capacity {

@@ -46,6 +46,11 @@ pub(super) struct TranslationTable {
 }
 
 impl TranslationTable {
+    /// How many are held.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn new(hasher: RandomState, capacity: usize) -> Self {
         Self {
             entries: HashMap::with_hasher(hasher.clone()),

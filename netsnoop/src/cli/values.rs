@@ -23,6 +23,9 @@ const LONGEST_COMPARISON: Duration = Duration::from_secs(24 * 60 * 60);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
 
+/// Between two writings of the same file.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A user as `--user` names it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum UserSelector {
@@ -99,7 +102,7 @@ impl FromStr for Place {
 }
 
 /// Parses an address or a block of addresses.
-pub(super) fn block(text: &str) -> anyhow::Result<Cidr> {
+pub(crate) fn block(text: &str) -> anyhow::Result<Cidr> {
     let text = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(text);
     parse_block(text)?.context("an ADDRESS or ADDRESS/PREFIX is expected")
 }
@@ -117,6 +120,13 @@ pub(super) fn pause(text: &str) -> anyhow::Result<Duration> {
     };
     ensure!(pause >= SHORTEST_PAUSE && pause <= LONGEST_PAUSE, "between 100ms and 1h is expected");
     Ok(pause)
+}
+
+/// Parses how often a file is written, such as `15s`.
+pub(crate) fn interval(text: &str) -> anyhow::Result<Duration> {
+    let interval = duration(text, LONGEST_PAUSE)?;
+    ensure!(interval >= SHORTEST_INTERVAL, "the shortest is {} s", SHORTEST_INTERVAL.as_secs());
+    Ok(interval)
 }
 
 /// Parses the name of a way to read every socket.

@@ -3,22 +3,16 @@
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use netsnoop_core::connection::{ConnectionId, ConnectionRecord, RecordEvent};
-use netsnoop_core::time::Timestamp;
 
-use crate::clock::{self, WallClock};
 use crate::config::{RecordEvents, WatchConfig};
 use crate::counters::Counters;
 use crate::sinks::selection::Selection;
+use crate::sinks::steady_clock::SteadyClock;
 use crate::sinks::{Flow, Sink};
 
-/// How often boot time and wall time are compared anew: the wall clock may be set meanwhile.
-const CLOCK_HOLDS: Duration = Duration::from_secs(1);
-/// A wall clock that moved by less was not set: records keep telling the same start for the same process.
-const CLOCK_GRAIN: Duration = Duration::from_millis(1);
 /// Connections followed because they were shown; only kept while a filter is set.
 const FOLLOWED_MAX: usize = 1 << 18;
 
@@ -30,8 +24,7 @@ pub struct Lines {
     followed: HashSet<ConnectionId>,
     left: Option<u64>,
     flush_each: bool,
-    clock: WallClock,
-    clock_read: Timestamp,
+    clock: SteadyClock,
     counters: Arc<Counters>,
 }
 
@@ -50,8 +43,7 @@ impl Lines {
             followed: HashSet::new(),
             left: config.count,
             flush_each: config.output.line_buffered,
-            clock: WallClock::read(),
-            clock_read: clock::now(),
+            clock: SteadyClock::read(),
             counters,
         }
     }
@@ -64,8 +56,7 @@ impl Lines {
         if !opens && !self.events.contains(record.event) {
             return Ok(Flow::Continue);
         }
-        self.refresh_clock(record.at);
-        let written = self.sink.write(record, self.clock);
+        let written = self.sink.write(record, self.clock.at(record.at));
         self.counters.rows_written.add(1);
         if write_outcome(written)? == Flow::Done {
             return Ok(Flow::Done);
@@ -123,13 +114,6 @@ impl Lines {
         *left = left.saturating_sub(1);
         if *left == 0 { Flow::Done } else { Flow::Continue }
     }
-
-    fn refresh_clock(&mut self, at: Timestamp) {
-        if at.since(self.clock_read) >= CLOCK_HOLDS {
-            self.clock = self.clock.reread(CLOCK_GRAIN);
-            self.clock_read = at;
-        }
-    }
 }
 
 /// Whether a connection has been shown before.
@@ -160,6 +144,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Command};
+    use crate::clock::WallClock;
     use crate::sinks::samples;
 
     /// What a sink was given, or how it fails.

@@ -1,25 +1,32 @@
 //! Where records go. Wall time, names and text exist only from here on.
 //!
-//! [`watch`] and [`compare`] turn a configuration into one [`Output`]; the pipeline hands it every record and stops when
-//! told.
+//! [`watch`] and [`compare`] turn a configuration into one [`Output`], [`agent`] into several; the pipeline hands each
+//! every record and stops when told.
 
 mod community_id;
 mod comparison;
 mod container_name;
 mod escape;
+pub mod exposition;
 mod expression;
 mod getent;
+pub mod http;
+mod journal;
 mod jsonl;
 pub mod ledger_text;
 mod line;
 mod lines;
 pub mod listing;
+mod metrics;
 mod owner_filter;
 #[cfg(test)]
 mod samples;
 mod schema;
+mod scope;
 mod selection;
+mod steady_clock;
 mod text;
+pub mod textfile;
 pub mod user_names;
 
 use std::io::{self, BufWriter};
@@ -33,11 +40,14 @@ use netsnoop_core::ledger::Ledger;
 
 use crate::cli::{OutputFormat, UserSelector};
 use crate::clock::{self, WallClock};
-use crate::config::{CompareConfig, OwnerSelectors, SourceConfig, WatchConfig};
-use crate::counters::Counters;
+use crate::config::{AgentConfig, CompareConfig, OwnerSelectors, SourceConfig, WatchConfig};
+use crate::counters::{Counter, Counters};
 use crate::failure::Failure;
+use crate::outlet::Told;
 use comparison::ComparisonReport;
+use journal::Journal;
 use lines::Lines;
+use metrics::Metrics;
 use selection::Selection;
 use user_names::UserNames;
 
@@ -60,12 +70,16 @@ pub enum Flow {
     Done,
 }
 
-/// What was asked for, written to standard output.
+/// What was asked for.
 pub enum Output {
     /// Lines as records come.
     Lines(Box<Lines>),
     /// A report of how two ways compare, at the end.
     Comparison(Box<ComparisonReport>),
+    /// Metrics, for whoever asks.
+    Metrics(Box<Metrics>),
+    /// Records for machines, for as long as the agent runs.
+    Journal(Box<Journal>),
 }
 
 /// The books at the end.
@@ -82,29 +96,57 @@ pub struct Books {
 }
 
 impl Output {
-    /// Takes a record of `way`. An error names the act; a reader that went away is none.
-    pub fn handle(&mut self, way: Way, record: &ConnectionRecord) -> anyhow::Result<Flow> {
+    /// What it is, for the name of its thread.
+    pub const fn name(&self) -> &'static str {
         match self {
-            Self::Lines(lines) => lines.handle(record),
-            Self::Comparison(report) => {
-                report.take(way, record);
-                Ok(Flow::Continue)
-            }
+            Self::Lines(_) | Self::Comparison(_) => "sink",
+            Self::Metrics(_) => "metrics",
+            Self::Journal(_) => "jsonl",
         }
+    }
+
+    /// Where it is counted what finds no room before it.
+    pub const fn lost(&self) -> fn(&Counters) -> &Counter {
+        match self {
+            Self::Lines(_) | Self::Comparison(_) | Self::Journal(_) => {
+                |counters| &counters.rows_lost_in_channel
+            }
+            Self::Metrics(_) => |counters| &counters.metrics_records_lost,
+        }
+    }
+
+    /// Takes what it is told. An error names the act; a reader that went away is none.
+    pub fn handle(&mut self, told: &Told) -> anyhow::Result<Flow> {
+        match (self, told) {
+            (Self::Lines(lines), Told::Record(_, record)) => return lines.handle(record),
+            (Self::Comparison(report), Told::Record(way, record)) => report.take(*way, record),
+            (Self::Metrics(metrics), Told::Record(_, record)) => metrics.take(record),
+            (Self::Metrics(metrics), Told::Query(query)) => metrics.answer(query),
+            (Self::Metrics(metrics), Told::Settings(settings)) => metrics.set(settings.clone()),
+            (Self::Journal(journal), Told::Record(_, record)) => journal.take(record),
+            (Self::Journal(journal), Told::Settings(settings)) => journal.set(settings.clone()),
+            (Self::Lines(_) | Self::Comparison(_) | Self::Journal(_), Told::Query(_))
+            | (Self::Lines(_) | Self::Comparison(_), Told::Settings(_))
+            | (_, Told::End) => {}
+        }
+        Ok(Flow::Continue)
     }
 
     /// Writes out what is buffered: to be called whenever no record is waiting, and at the end.
     pub fn flush(&mut self) -> anyhow::Result<Flow> {
         match self {
-            Self::Lines(lines) => lines.flush(),
-            Self::Comparison(_) => Ok(Flow::Continue),
+            Self::Lines(lines) => return lines.flush(),
+            Self::Comparison(_) => {}
+            Self::Metrics(metrics) => metrics.let_pass(),
+            Self::Journal(journal) => journal.flush(),
         }
+        Ok(Flow::Continue)
     }
 
     /// Writes what can be said only at the end.
     pub fn conclude(self, books: &Books) -> anyhow::Result<()> {
         match self {
-            Self::Lines(_) => Ok(()),
+            Self::Lines(_) | Self::Metrics(_) | Self::Journal(_) => Ok(()),
             Self::Comparison(report) => report.write(&mut io::stdout().lock(), books),
         }
     }
@@ -129,6 +171,19 @@ pub fn watch(config: &WatchConfig, counters: Arc<Counters>) -> Result<Output, Fa
 pub fn compare(config: &CompareConfig, counters: Arc<Counters>) -> Result<Output, Failure> {
     let (selection, names) = open(&config.sources, (&config.owners, config.numeric), &counters)?;
     Ok(Output::Comparison(Box::new(ComparisonReport::new(config, selection, names, counters)?)))
+}
+
+/// Opens what `agent` writes: always metrics, which `serve` and the textfile ask for, and records if they are wanted.
+pub fn agent(config: &AgentConfig, counters: &Arc<Counters>) -> anyhow::Result<Vec<Output>> {
+    let settings = Arc::new(config.settings.clone());
+    let names = || UserNames::open(&config.sources.proc_root, counters.clone(), clock::now());
+    let metrics = Metrics::new(settings.clone(), names(), counters.clone());
+    let mut outputs = vec![Output::Metrics(Box::new(metrics))];
+    if let Some(jsonl) = &config.outputs.jsonl {
+        let journal = Journal::open(jsonl, settings.clone(), [names(), names()], counters.clone())?;
+        outputs.push(Output::Journal(Box::new(journal)));
+    }
+    Ok(outputs)
 }
 
 fn open(

@@ -71,6 +71,17 @@ impl UserNames {
         self.getent.as_mut()?.name(uid, now)
     }
 
+    /// The name of `uid`. Waits a little for the name service if the passwd file does not have it.
+    pub fn name_waited(&mut self, uid: u32, now: Timestamp) -> Option<Arc<str>> {
+        if let Some(passwd) = self.passwd.as_mut() {
+            passwd.refresh(now);
+            if let Some(name) = passwd.names.get(&uid) {
+                return Some(name.clone());
+            }
+        }
+        self.getent.as_mut()?.names_of(&[uid], now).pop().map(|(_, name)| name)
+    }
+
     /// The names of all these uids. Waits a little for the name service if the passwd file does not have them all.
     pub fn names_of(&mut self, uids: &BTreeSet<u32>, now: Timestamp) -> HashMap<u32, Arc<str>> {
         let mut names = HashMap::new();

@@ -5,6 +5,7 @@
 //! `cargo xtask test` runs these one at a time, since cgroup programs see the whole machine's traffic;
 //! every test judges records of its own namespaces only.
 
+mod agent;
 mod alone;
 mod compare;
 mod doctor;

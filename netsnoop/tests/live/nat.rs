@@ -35,13 +35,13 @@ fn rules() -> String {
 }
 
 /// The usual node, with rules, and somebody outside of it.
-struct Translating {
-    lab: Lab,
-    outside: Namespace,
+pub(crate) struct Translating {
+    pub(crate) lab: Lab,
+    pub(crate) outside: Namespace,
 }
 
 impl Translating {
-    fn new(test: &str) -> Option<Self> {
+    pub(crate) fn new(test: &str) -> Option<Self> {
         let lab = Lab::new(test)?;
         if Command::new("nft").arg("--version").stdout(Stdio::null()).status().is_err() {
             skip(test, "needs nft");

@@ -3,6 +3,7 @@
 //! Namespaces live as long as a holding process does, so nothing is left behind even if a test is
 //! killed: the holder sees its input end, the kernel takes the namespace and its links.
 
+pub(crate) mod agent;
 pub(crate) mod cgroup;
 pub(crate) mod ledger;
 pub(crate) mod records;
@@ -11,13 +12,17 @@ pub(crate) mod traffic;
 pub(crate) mod watch;
 
 use std::env;
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::thread;
 use std::time::Duration;
 
 use cgroup::Cgroup;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use traffic::Traffic;
 
 /// How many times slower than a real machine this one is: emulated guests are.
@@ -80,6 +85,16 @@ impl Namespace {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.path())).arg(program);
         command
+    }
+
+    /// Does something inside of it, on a thread of its own.
+    pub(crate) fn inside<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+        let enter = || {
+            let link = File::open(self.path()).unwrap();
+            move_into_link_name_space(link.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            act()
+        };
+        thread::scope(|scope| scope.spawn(enter).join().unwrap())
     }
 
     /// Runs `ip` with these words inside of it.
@@ -174,6 +189,19 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
+    /// Makes one if these programs are there too, or says why `test` is left out.
+    pub(crate) fn with(test: &str, programs: &[&str]) -> Option<Self> {
+        for program in programs {
+            let version =
+                Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+            if version.is_err() {
+                skip(test, &format!("needs {program}"));
+                return None;
+            }
+        }
+        Self::new(test)
+    }
+
     /// Makes one, or says why `test` is left out.
     pub(crate) fn new(test: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {

@@ -98,9 +98,18 @@ impl Watch {
 
     /// Asks it to end as Ctrl-C does, and waits.
     pub(crate) fn interrupt(self) -> Ended {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::INT).unwrap();
+        self.signal(Signal::INT);
         self.wait()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// All it said on standard error.
+    pub(crate) fn so_far(&self) -> String {
+        self.stderr.so_far().join("\n")
     }
 
     /// Waits for its end.

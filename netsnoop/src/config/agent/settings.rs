@@ -1,0 +1,315 @@
+//! What the agent's file says, in netsnoop's own form and in that of its ancestor.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use netsnoop_core::five_tuple::Transport;
+use netsnoop_core::service::{Cidr, NameKind, NamePattern, ServiceName, ServiceRule, Services, Where};
+
+use super::reading::{Item, Problems, Section};
+use super::users::{UserPattern, UserRules};
+use crate::cli::{address_block, interval};
+
+/// Where metrics are served unless the file says otherwise: to this node alone.
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9774);
+/// How often the textfile is written: as often as a usual node_exporter is asked.
+const TEXTFILE_EVERY: Duration = Duration::from_secs(15);
+/// Sets of labels that connections are counted by, before the rest is counted together.
+const SERIES: usize = 10_000;
+/// Records that wait for an output: two seconds of 15,000 connections a second with two lines each.
+const QUEUE: usize = 65_536;
+/// When a file of records is put aside, and how many of those are kept.
+const FILE_BYTES: u64 = 64 << 20;
+const FILES_KEPT: usize = 3;
+
+const KEYS: [&str; 9] = [
+    "services",
+    "users",
+    "outputs",
+    "limits",
+    "toolforge_metric",
+    "http_service_regexes",
+    "ips_to_service",
+    "ips_to_listen_to",
+    "interesting_users_prefix",
+];
+/// Those of the ancestor.
+const ANCESTORS_KEYS: [&str; 4] =
+    ["http_service_regexes", "ips_to_service", "ips_to_listen_to", "interesting_users_prefix"];
+
+/// What the file says.
+#[derive(Clone, Debug)]
+pub struct AgentSettings {
+    /// The services.
+    pub services: Services,
+    /// Whose connections are counted.
+    pub users: UserRules,
+    /// Servers whose connections are looked at; empty for all.
+    pub destinations: Vec<Cidr>,
+    /// Where results go.
+    pub outputs: OutputSettings,
+    /// How much is held.
+    pub limits: Limits,
+    /// Whether the ancestor's metric is written too.
+    pub toolforge_metric: bool,
+}
+
+/// Where results go.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct OutputSettings {
+    /// Metrics over HTTP.
+    pub http: Option<SocketAddr>,
+    /// Metrics in a file.
+    pub textfile: Option<TextfileSettings>,
+    /// Records as lines.
+    pub jsonl: Option<JsonlSettings>,
+}
+
+/// A file for node_exporter's textfile collector.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TextfileSettings {
+    /// Where.
+    pub path: PathBuf,
+    /// How often it is written.
+    pub every: Duration,
+}
+
+/// Records as lines.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JsonlSettings {
+    /// The file; `None` is standard output.
+    pub path: Option<PathBuf>,
+    /// Beyond this size a file is put aside.
+    pub max_bytes: u64,
+    /// How many files put aside are kept.
+    pub keep: usize,
+}
+
+/// How much is held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Sets of labels that connections are counted by.
+    pub series: usize,
+    /// Records that may wait for an output.
+    pub queue: usize,
+}
+
+/// Reads the text of `file`. All that is wrong in it is in the error, a line each.
+pub(super) fn read(file: &Path, text: &str) -> anyhow::Result<AgentSettings> {
+    let mut problems = Problems::new(file);
+    let node = problems.parse(text);
+    let root = node.as_ref().map(Item::root);
+    let settings =
+        root.map(|root| root.section(&mut problems, &KEYS)).map(|root| settings(&mut problems, &root));
+    match settings {
+        Some(settings) => problems.settle(settings),
+        None => Err(anyhow::Error::msg(problems.to_string())),
+    }
+}
+
+fn settings(problems: &mut Problems, root: &Section<'_>) -> AgentSettings {
+    let mut rules = Vec::new();
+    for item in root.item("services").map_or_else(Vec::new, |item| item.list(problems)) {
+        rules.extend(service(problems, &item));
+    }
+    rules.extend(ancestors_services(problems, root));
+    let ancestral = ANCESTORS_KEYS.iter().any(|key| root.has(key));
+    AgentSettings {
+        services: Services::new(rules),
+        users: users(problems, root),
+        destinations: root.parse_list(problems, "ips_to_listen_to", address_block),
+        outputs: root.item("outputs").map(|item| outputs(problems, item)).unwrap_or_default(),
+        limits: limits(problems, root),
+        toolforge_metric: root.parse(problems, "toolforge_metric", truth).unwrap_or(ancestral),
+    }
+}
+
+/// The rules of a service: each of its places with each of its ports.
+fn service(problems: &mut Problems, item: &Item<'_>) -> Vec<ServiceRule> {
+    let section = item.section(problems, &["name", "addresses", "ports", "protocol"]);
+    let Some(name) = section.parse(problems, "name", service_name) else {
+        if !section.has("name") {
+            item.refuse(problems, "a service has a name");
+        }
+        return Vec::new();
+    };
+    let blocks = section.parse_list(problems, "addresses", address_block);
+    let ports = section.parse_list(problems, "ports", ports);
+    let transport = section.parse(problems, "protocol", protocol);
+    if !section.has("addresses") && !section.has("ports") {
+        item.refuse(problems, "a service has addresses or ports, or both");
+    }
+    let places =
+        if blocks.is_empty() { vec![Where::Anywhere] } else { blocks.into_iter().map(Where::In).collect() };
+    let ports = if ports.is_empty() { vec![None] } else { ports.into_iter().map(Some).collect() };
+    let service = ServiceName::Given(name);
+    let rule = |place: &Where, ports: &Option<RangeInclusive<u16>>| ServiceRule {
+        service: service.clone(),
+        place: place.clone(),
+        ports: ports.clone(),
+        transport,
+    };
+    places.iter().flat_map(|place| ports.iter().map(move |ports| rule(place, ports))).collect()
+}
+
+/// The ancestor looked at TCP alone.
+fn ancestors_services(problems: &mut Problems, root: &Section<'_>) -> Vec<ServiceRule> {
+    let rule = |service, place| ServiceRule { service, place, ports: None, transport: Some(Transport::Tcp) };
+    let mut rules = Vec::new();
+    let names = root.item("ips_to_service").map_or_else(Vec::new, |item| item.open_section(problems));
+    for (address, item) in names {
+        match address.parse::<IpAddr>() {
+            Ok(address) => {
+                let name = item.parse(problems, service_name);
+                rules.extend(name.map(|name| {
+                    rule(ServiceName::Given(name), Where::In(Cidr::one(address.to_canonical())))
+                }));
+            }
+            Err(error) => item.refuse(problems, format!("'{address}': {error}")),
+        }
+    }
+    let expression = |text: &str| Ok(NamePattern::expression(text)?);
+    for pattern in root.parse_list(problems, "http_service_regexes", expression) {
+        for kind in [NameKind::Host, NameKind::Sni] {
+            rules.push(rule(ServiceName::FoundText, Where::Named(kind, pattern.clone())));
+        }
+    }
+    rules
+}
+
+fn users(problems: &mut Problems, root: &Section<'_>) -> UserRules {
+    let section = root.item("users").map(|item| item.section(problems, &["include", "exclude"]));
+    let mut patterns = |key| {
+        section
+            .as_ref()
+            .map_or_else(Vec::new, |section| section.parse_list(problems, key, UserPattern::parse))
+    };
+    let (mut include, exclude) = (patterns("include"), patterns("exclude"));
+    include.extend(root.parse(problems, "interesting_users_prefix", UserPattern::prefix));
+    UserRules::new(include, exclude)
+}
+
+fn outputs(problems: &mut Problems, item: &Item<'_>) -> OutputSettings {
+    let section = item.section(problems, &["http", "textfile", "jsonl"]);
+    let http = section.has("http").then(|| {
+        let http = section.item("http").map(|item| item.section(problems, &["listen"]));
+        let listen = http.and_then(|http| http.parse(problems, "listen", listen_address));
+        listen.unwrap_or(DEFAULT_LISTEN)
+    });
+    let textfile = section.item("textfile").and_then(|item| textfile(problems, item));
+    let jsonl = section.has("jsonl").then(|| jsonl(problems, section.item("jsonl")));
+    OutputSettings { http, textfile, jsonl }
+}
+
+fn textfile(problems: &mut Problems, item: &Item<'_>) -> Option<TextfileSettings> {
+    let section = item.section(problems, &["path", "interval"]);
+    if !section.has("path") {
+        item.refuse(problems, "a textfile has a path");
+    }
+    let every = section.parse(problems, "interval", interval).unwrap_or(TEXTFILE_EVERY);
+    Some(TextfileSettings { path: section.parse(problems, "path", textfile_path)?, every })
+}
+
+fn jsonl(problems: &mut Problems, item: Option<&Item<'_>>) -> JsonlSettings {
+    let Some(section) = item.map(|item| item.section(problems, &["path", "max_size", "keep"])) else {
+        return JsonlSettings::at(None);
+    };
+    let path = section.parse(problems, "path", |text| Ok(PathBuf::from(text)));
+    let defaults = JsonlSettings::at(path);
+    JsonlSettings {
+        max_bytes: section.parse(problems, "max_size", bytes).unwrap_or(defaults.max_bytes),
+        keep: section.parse(problems, "keep", |text| within(text, 0..=1000)).unwrap_or(defaults.keep),
+        ..defaults
+    }
+}
+
+fn limits(problems: &mut Problems, root: &Section<'_>) -> Limits {
+    let section = root.item("limits").map(|item| item.section(problems, &["series", "queue"]));
+    let mut limit = |key, range| section.as_ref()?.parse(problems, key, |text| within(text, range));
+    Limits {
+        series: limit("series", 1..=1_000_000).unwrap_or(SERIES),
+        queue: limit("queue", 16..=1 << 20).unwrap_or(QUEUE),
+    }
+}
+
+impl OutputSettings {
+    /// As they are if nothing is said: metrics over HTTP, to this node.
+    pub fn or_default(self) -> Self {
+        if self == Self::default() { Self { http: Some(DEFAULT_LISTEN), ..self } } else { self }
+    }
+}
+
+impl TextfileSettings {
+    /// A file at `path`, written as often as usual.
+    pub const fn at(path: PathBuf) -> Self {
+        Self { path, every: TEXTFILE_EVERY }
+    }
+}
+
+impl JsonlSettings {
+    /// A file at `path`, or standard output, with the usual bounds.
+    pub fn at(path: Option<PathBuf>) -> Self {
+        let path = path.filter(|path| *path != *Path::new("-"));
+        Self { path, max_bytes: FILE_BYTES, keep: FILES_KEPT }
+    }
+}
+
+fn service_name(text: &str) -> anyhow::Result<Arc<str>> {
+    ensure!(!text.is_empty() && !text.contains(char::is_control), "a name is expected");
+    Ok(text.into())
+}
+
+fn ports(text: &str) -> anyhow::Result<RangeInclusive<u16>> {
+    let port = |text: &str| text.trim().parse::<u16>().with_context(|| format!("'{text}' is no port"));
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (port(first)?, port(last)?);
+    ensure!(first <= last, "the range is empty");
+    Ok(first..=last)
+}
+
+fn protocol(text: &str) -> anyhow::Result<Transport> {
+    let known = Transport::ALL.into_iter().find(|transport| transport.name() == text);
+    known.with_context(|| format!("there are: {}", Transport::ALL.map(Transport::name).join(", ")))
+}
+
+fn listen_address(text: &str) -> anyhow::Result<SocketAddr> {
+    text.parse().with_context(|| format!("ADDRESS:PORT is expected, as {DEFAULT_LISTEN}"))
+}
+
+/// node_exporter reads no other names.
+fn textfile_path(text: &str) -> anyhow::Result<PathBuf> {
+    let path = PathBuf::from(text);
+    ensure!(path.extension().is_some_and(|extension| extension == "prom"), "the name must end in .prom");
+    Ok(path)
+}
+
+/// A size such as `64MiB`; a bare number is in bytes.
+fn bytes(text: &str) -> anyhow::Result<u64> {
+    let (digits, unit) =
+        text.split_at(text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len()));
+    let shift = match unit.trim() {
+        "" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => bail!("a size is a number with KiB, MiB or GiB"),
+    };
+    let number: u64 = digits.parse().context("a size begins with a number")?;
+    let size = number.checked_mul(1 << shift).context("so large a file there is not")?;
+    ensure!(size >= 4096, "a file of less than 4KiB holds no records");
+    Ok(size)
+}
+
+fn truth(text: &str) -> anyhow::Result<bool> {
+    text.parse().context("true or false is expected")
+}
+
+fn within(text: &str, range: RangeInclusive<usize>) -> anyhow::Result<usize> {
+    let number = text.parse().context("a number is expected")?;
+    ensure!(range.contains(&number), "{} to {} is allowed", range.start(), range.end());
+    Ok(number)
+}

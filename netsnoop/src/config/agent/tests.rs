@@ -1,0 +1,124 @@
+//! What files mean, and what is said of those that cannot be meant.
+
+use netsnoop_core::five_tuple::{Endpoint, Transport};
+use netsnoop_core::service::{LearntName, NameKind};
+
+use super::*;
+
+fn read_text(text: &str) -> anyhow::Result<AgentSettings> {
+    settings::read(Path::new("n.yaml"), text)
+}
+
+/// The service of a connection, and the rule that won.
+fn service(settings: &AgentSettings, transport: Transport, to: &str, names: &[LearntName]) -> String {
+    let to: std::net::SocketAddr = to.parse().unwrap();
+    let found = settings.services.find(transport, Endpoint::new(to.ip(), to.port()), names);
+    found.map_or_else(String::new, |service| format!("{} by {}", service.name, service.rule))
+}
+
+#[test]
+fn an_empty_file_means_metrics_for_this_node() {
+    for text in ["", "services:\n", "outputs:\n"] {
+        let settings = read_text(text).unwrap();
+        let outputs = settings.outputs.or_default();
+        assert_eq!(outputs.http, Some("127.0.0.1:9774".parse().unwrap()));
+        assert_eq!((outputs.textfile, outputs.jsonl), (None, None));
+        assert_eq!(settings.limits, Limits { series: 10_000, queue: 65_536 });
+        assert!(settings.services.is_empty() && !settings.toolforge_metric);
+        assert!(settings.users.want(None, None));
+    }
+}
+
+#[test]
+fn a_full_file_means_what_it_says() {
+    let settings = read_text(include_str!("sample.yaml")).unwrap();
+    let check = |transport, to: &str, expected: &str| {
+        assert_eq!(service(&settings, transport, to, &[]), expected, "{to}");
+    };
+    check(Transport::Tcp, "198.18.1.13:6379", "redis by 198.18.1.13:6379/tcp");
+    check(Transport::Tcp, "198.18.2.7:7005", "redis by 198.18.2.0/24:7000-7010/tcp");
+    check(Transport::Tcp, "198.18.2.7:7011", "lab by 198.18.0.0/15");
+    check(Transport::Udp, "198.18.1.13:6379", "lab by 198.18.0.0/15");
+    check(Transport::Udp, "[2001:db8::1]:53", "dns by :53/udp");
+    check(Transport::Tcp, "[2001:db8::1]:53", "");
+    assert!(settings.users.want(Some(10_001), Some("tools.web")));
+    assert!(!settings.users.want(Some(0), Some("root")));
+    let outputs = settings.outputs;
+    assert_eq!(outputs.http, Some("0.0.0.0:9999".parse().unwrap()));
+    let textfile = outputs.textfile.unwrap();
+    assert_eq!((textfile.path, textfile.every.as_secs()), ("/run/netsnoop.prom".into(), 30));
+    let jsonl = outputs.jsonl.unwrap();
+    assert_eq!((jsonl.path, jsonl.max_bytes, jsonl.keep), (Some("/run/n.jsonl".into()), 1 << 20, 0));
+    assert_eq!(settings.limits, Limits { series: 500, queue: 1000 });
+}
+
+#[test]
+fn outputs_named_without_more_have_their_usual_places() {
+    let outputs = read_text("outputs:\n  http:\n  jsonl: {path: '-'}\n").unwrap().outputs;
+    assert_eq!(outputs.http, Some("127.0.0.1:9774".parse().unwrap()));
+    assert_eq!(outputs.jsonl, Some(JsonlSettings::at(None)));
+}
+
+#[test]
+fn the_ancestors_file_is_read_as_it_is() {
+    let settings = read_text(include_str!("ancestor.yaml")).unwrap();
+    let name = |kind, text| [LearntName::new(kind, text)];
+    let check = |to: &str, names: &[LearntName], expected: &str| {
+        assert_eq!(service(&settings, Transport::Tcp, to, names), expected, "{to} {names:?}");
+    };
+    check("198.18.1.13:6379", &[], "tools-redis by 198.18.1.13/tcp");
+    check("198.18.1.13:443", &name(NameKind::Sni, "api.wiki.example"), "tools-redis by 198.18.1.13/tcp");
+    check(
+        "198.18.1.20:443",
+        &name(NameKind::Sni, "en.wiki.example"),
+        r"wiki.example by sni /wiki\.example//tcp",
+    );
+    check("198.18.1.20:80", &name(NameKind::Host, "db7.lan"), r"db7 by host /db[0-9]+//tcp");
+    check("198.18.1.20:80", &name(NameKind::Dns, "db7.lan"), "");
+    assert!(settings.toolforge_metric);
+    assert!(settings.users.want(Some(1), Some("tools.x")) && !settings.users.want(Some(0), Some("root")));
+    assert_eq!(
+        expression(&settings.destinations),
+        "host 198.18.1.13 or host 198.18.1.20 or net 2001:db8::/64"
+    );
+    assert!(
+        !read_text("toolforge_metric: false\nips_to_service: {198.18.1.1: x}\n").unwrap().toolforge_metric
+    );
+    assert!(read_text("toolforge_metric: true\n").unwrap().toolforge_metric);
+}
+
+#[test]
+fn what_cannot_be_meant_is_told_with_its_place_and_key() {
+    let check = |text: &str, expected: &str| {
+        let error = read_text(text).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{text}: {error}");
+    };
+    check("servces: []\n", "n.yaml:1:1: servces: unknown key; is 'services' meant?");
+    check("services:\n  - addresses: [198.18.0.1]\n", "n.yaml:2:5: services[0]: a service has a name");
+    check("services:\n  - name: x\n", "services[0]: a service has addresses or ports");
+    check(
+        "services:\n  - name: x\n    ports: [80, 70000]\n",
+        "n.yaml:3:17: services[0].ports[1]: '70000': '70000' is no port",
+    );
+    check("services:\n  - {name: x, ports: 9-8}\n", "services[0].ports: '9-8': the range is empty");
+    check("services: [{name: x, ports: 1, protocol: icmp}]\n", "'icmp': there are: tcp, udp, udplite");
+    check("services: [{name: x, addresses: [198.18.0.0/33]}]\n", "at most 32 bits");
+    check("services: [x]\n", "services[0]: keys are expected here: name, addresses");
+    check("users: {include: ['/(/']}\n", "n.yaml:1:19: users.include[0]");
+    check("outputs: {http: {listen: 80}}\n", "ADDRESS:PORT is expected");
+    check("outputs: {textfile: {path: /run/x.txt}}\n", "must end in .prom");
+    check("outputs: {textfile: {interval: 5s}}\n", "a textfile has a path");
+    check("outputs: {textfile: {path: x.prom, interval: 10ms}}\n", "the shortest is 1 s");
+    check("outputs: {jsonl: {max_size: 5MB}}\n", "KiB, MiB or GiB");
+    check("limits: {series: 0}\n", "1 to 1000000 is allowed");
+    check("toolforge_metric: maybe\n", "true or false");
+    check("http_service_regexes: ['(']\n", "unclosed group");
+    check("ips_to_service: {redis: 198.18.0.1}\n", "ips_to_service.redis: 'redis': invalid IP address");
+    check("ips_to_listen_to: [redis.example]\n", "'redis.example' is no address");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = format!("{:#}", read(Path::new("/nonexistent/n.yaml")).unwrap_err());
+    assert!(error.starts_with("reading /nonexistent/n.yaml: "), "{error}");
+}

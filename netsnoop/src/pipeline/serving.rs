@@ -1,0 +1,184 @@
+//! What `agent` has besides `watch`: metrics that are served and written, and settings that are read anew.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread;
+
+use netsnoop_core::attribution::{RungSet, Way};
+
+use super::spawn;
+use crate::announcement;
+use crate::config::{AgentConfig, AgentSettings, TextfileSettings, read_agent_settings};
+use crate::counters::Counters;
+use crate::intake::{Input, Intake};
+use crate::outlet::{Outlet, Told};
+use crate::privileges::Job;
+use crate::sinks::exposition::Exposition;
+use crate::sinks::http::{self, Site};
+use crate::sinks::textfile::Textfile;
+
+/// What was opened for metrics to go out.
+pub(super) struct Serving {
+    listener: Option<TcpListener>,
+    textfile: Option<(Textfile, TextfileSettings)>,
+    file: PathBuf,
+    settings: AgentSettings,
+}
+
+/// Where metrics and settings are asked for and handed to.
+pub(super) struct Surroundings {
+    pub(super) intake: Intake,
+    /// Of the sinks; metrics first.
+    pub(super) outlets: Vec<Outlet>,
+    pub(super) rungs: Vec<(Way, RungSet)>,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// How the threads here are told.
+pub(super) struct Served {
+    /// Asks for the settings to be read anew.
+    reload: SyncSender<()>,
+    ready: Arc<AtomicBool>,
+}
+
+impl Serving {
+    /// Opens what the settings name.
+    pub(super) fn open(config: &AgentConfig) -> anyhow::Result<Self> {
+        let textfile = match &config.outputs.textfile {
+            Some(settings) => Some((Textfile::open(&settings.path)?, settings.clone())),
+            None => None,
+        };
+        Ok(Self {
+            listener: config.outputs.http.map(http::listen).transpose()?,
+            textfile,
+            file: config.file.clone(),
+            settings: config.settings.clone(),
+        })
+    }
+
+    /// Starts the threads. They are not joined: they hold nothing that must be finished.
+    pub(super) fn start(self, around: Surroundings) -> anyhow::Result<Served> {
+        let Self { listener, textfile, file, settings } = self;
+        let ready = Arc::new(AtomicBool::new(true));
+        let Surroundings { intake, outlets, rungs, counters } = around;
+        if let Some(metrics) = outlets.first() {
+            let exposition = Exposition { intake: intake.clone(), metrics: metrics.clone(), rungs };
+            if let Some(listener) = listener {
+                let (ready, counters) = (ready.clone(), counters.clone());
+                start_http(listener, Site { exposition: exposition.clone(), ready, counters })?;
+            }
+            if let Some((textfile, settings)) = textfile {
+                let (ready, counters) = (ready.clone(), counters.clone());
+                spawn("textfile", Job::Opened, move || {
+                    write_pages(&textfile, &settings, (&exposition, &ready), &counters);
+                })?;
+            }
+        }
+        let mut settings = Settings { file, settings, intake, outlets, counters };
+        let (reload, asked) = sync_channel(1);
+        spawn("settings", Job::Opened, move || asked.iter().for_each(|()| settings.read()))?;
+        Ok(Served { reload, ready })
+    }
+}
+
+impl Served {
+    /// Has the settings read anew. Asked again before that has begun it is once all the same.
+    pub(super) fn reload(&self) {
+        if let Err(TrySendError::Disconnected(())) = self.reload.try_send(()) {
+            log::error!("the settings can no longer be read anew: their thread has ended");
+        }
+    }
+
+    /// Says to whoever asks that the end has begun.
+    pub(super) fn end(&self) {
+        self.ready.store(false, Ordering::Relaxed);
+    }
+}
+
+fn start_http(listener: TcpListener, site: Site) -> anyhow::Result<()> {
+    spawn("http", Job::Opened, move || {
+        if let Err(error) = http::serve(listener, site) {
+            log::error!("metrics are no longer served: {error:#}");
+        }
+    })?;
+    Ok(())
+}
+
+/// Writes the page again and again until the end begins.
+fn write_pages(
+    textfile: &Textfile,
+    settings: &TextfileSettings,
+    (exposition, ready): (&Exposition, &AtomicBool),
+    counters: &Counters,
+) {
+    let mut failing = false;
+    while ready.load(Ordering::Relaxed) {
+        let written = exposition.page().and_then(|page| textfile.write(&page));
+        match (&written, failing) {
+            (Err(error), false) => log::warn!("the textfile is as it was: {error:#}"),
+            (Ok(()), true) => log::warn!("the textfile is written again"),
+            (Ok(()), false) | (Err(_), true) => {}
+        }
+        failing = written.is_err();
+        counters.textfile_failures.add(u64::from(failing));
+        thread::sleep(settings.every);
+    }
+}
+
+/// Settings that can be read anew.
+struct Settings {
+    file: PathBuf,
+    settings: AgentSettings,
+    intake: Intake,
+    outlets: Vec<Outlet>,
+    counters: Arc<Counters>,
+}
+
+impl Settings {
+    /// Reads them anew and hands them to whoever works by them. A file that cannot be meant leaves all as it is.
+    fn read(&mut self) {
+        match read_agent_settings(&self.file) {
+            Ok(settings) => {
+                self.warn_of_restarts(&settings);
+                self.hand_out(&Arc::new(settings.clone()));
+                self.settings = settings;
+                self.counters.config_reloads.add(1);
+                self.say("read anew");
+            }
+            Err(error) => {
+                self.counters.config_reload_failures.add(1);
+                log::error!("the settings stay as they were: {error:#}");
+            }
+        }
+    }
+
+    /// Waits until all have room.
+    fn hand_out(&self, settings: &Arc<AgentSettings>) {
+        let heard = self.intake.insist(Input::Services(settings.services.clone()))
+            && self.outlets.iter().all(|outlet| outlet.insist(Told::Settings(settings.clone())));
+        if !heard {
+            log::debug!("somebody has ended before the settings were handed out");
+        }
+    }
+
+    fn warn_of_restarts(&self, new: &AgentSettings) {
+        let old = &self.settings;
+        let changed = [
+            ("outputs", old.outputs != new.outputs),
+            ("limits", old.limits != new.limits),
+            ("ips_to_listen_to", old.destinations != new.destinations),
+        ];
+        for (key, _) in changed.into_iter().filter(|(_, changed)| *changed) {
+            log::warn!("{}: {key}: takes a restart", self.file.display());
+        }
+    }
+
+    fn say(&self, what: &str) {
+        if let Err(error) = announcement::say(format!("{}: {what}\n", self.file.display()).as_bytes()) {
+            log::debug!("{error:#}");
+        }
+    }
+}

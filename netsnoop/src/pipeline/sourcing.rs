@@ -1,0 +1,73 @@
+//! The sources' threads: captures, connection tracking, lookups. What drains the ring is a task of the main thread.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use netsnoop_core::observation::Rescan;
+
+use super::spawn;
+use crate::intake::Intake;
+use crate::privileges::Job;
+use crate::sources::capture::{Capture, CaptureError, Progress};
+use crate::sources::conntrack::{self, Conntrack, Unavailable};
+use crate::sources::lookup;
+use crate::startup::OpenedWay;
+
+/// Questions waiting for the lookup thread; one covers up to 1,024 sockets.
+const RESCANS: usize = 4096;
+
+/// Starts a capture's thread.
+pub(super) fn start_capture(
+    (capture, progress): (Capture, Option<Progress>),
+    intake: Intake,
+    stop: Arc<AtomicBool>,
+    ended: tokio::sync::mpsc::Sender<CaptureError>,
+) -> anyhow::Result<JoinHandle<()>> {
+    spawn(&format!("capture-{}", capture.interface()), Job::Opened, move || {
+        if let Err(error) = capture.run(&intake, progress.as_ref(), &stop)
+            && let Err(unheard) = ended.try_send(error)
+        {
+            log::warn!("{unheard}");
+        }
+    })
+}
+
+/// Starts the thread that hears what is translated, if the kernel lets it or may come to.
+pub(super) fn start_conntrack(
+    opened: Result<Conntrack, Unavailable>,
+    proc_root: PathBuf,
+    intake: Intake,
+) -> anyhow::Result<()> {
+    if matches!(opened, Err(Unavailable::Refused(_))) {
+        return Ok(());
+    }
+    // Not joined: it waits for events, and there is nothing in it to be handed over at the end.
+    spawn("conntrack", Job::Conntrack, move || {
+        let ended = match opened {
+            Ok(conntrack) => conntrack.run(&intake),
+            Err(_) => conntrack::run_once_loaded(&proc_root, &intake),
+        };
+        if let Err(error) = ended {
+            log::warn!("new translations (NAT) are no longer known: {error:#}");
+        }
+    })?;
+    Ok(())
+}
+
+/// Starts the thread that answers a way's questions; returns where they are put.
+pub(super) fn start_lookups(
+    OpenedWay { lookups, iterator, .. }: OpenedWay,
+    intake: Intake,
+) -> anyhow::Result<SyncSender<Rescan>> {
+    let (rescans_in, rescans) = sync_channel(RESCANS);
+    // Not joined: it ends when the reconciler does, and an answer nobody waits for may take its time.
+    spawn("lookup", Job::Lookup, move || {
+        if let Err(error) = lookup::run(rescans, intake, lookups, iterator) {
+            log::warn!("owners can no longer be looked up: {error:#}");
+        }
+    })?;
+    Ok(rescans_in)
+}

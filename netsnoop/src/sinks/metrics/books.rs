@@ -1,0 +1,273 @@
+//! The books as metrics: what was seen, what was lost where, and how full the tables are. The sums are the ledger's and
+//! the counters'; nothing is counted here.
+
+use netsnoop_core::attribution::{Reason, Rung, RungSet, Way};
+use netsnoop_core::ledger::Ledger;
+use netsnoop_core::reconcile::TableSize;
+
+use super::page::{Kind, Page, labels};
+use crate::counters::{Counter, Counters};
+use crate::intake::Report;
+
+/// A count with its name and meaning.
+struct Count {
+    name: &'static str,
+    help: &'static str,
+    value: u64,
+}
+
+/// Writes the books of a report.
+pub(super) fn write(page: &mut Page, report: &Report, rungs: &[(Way, RungSet)], counters: &Counters) {
+    write_ladder(page, rungs);
+    // An agent runs one way.
+    if let Some((_, ledger)) = report.ledgers.first() {
+        write_ends(page, ledger);
+        for count in of_ledger(ledger) {
+            page.single(count.name, Kind::Counter, count.help, count.value);
+        }
+    }
+    let of_capture = of_capture(counters);
+    for count in of_capture.iter().chain(&of_lookups(counters)).chain(&of_outputs(counters)) {
+        page.single(count.name, Kind::Counter, count.help, count.value);
+    }
+    if let Some((_, tables)) = report.tables.first() {
+        write_tables(page, tables);
+    }
+}
+
+fn write_ladder(page: &mut Page, rungs: &[(Way, RungSet)]) {
+    let help = "Whether a rung of the ladder of ways to know owners works here.";
+    let mut family = page.family("netsnoop_rung_working", Kind::Gauge, help);
+    for rung in Rung::ALL {
+        let works = rungs.iter().any(|(_, working)| working.contains(rung));
+        family.sample(&labels(&[("rung", rung.name())]), u8::from(works));
+    }
+}
+
+/// Gauges, because an end that has no owner yet may still get one.
+fn write_ends(page: &mut Page, ledger: &Ledger) {
+    let help = "Local ends of all connections so far, by what is known of their owner now.";
+    let mut family = page.family("netsnoop_ends", Kind::Gauge, help);
+    let mut sample = |state, reason, value| {
+        family.sample(&labels(&[("state", state), ("reason", reason)]), value);
+    };
+    sample("attributed", "", ledger.ends_attributed);
+    sample("open", "", ledger.ends_open);
+    sample("evicted", "", ledger.ends_evicted);
+    for (reason, value) in Reason::ALL.into_iter().zip(ledger.ends_unattributed) {
+        sample("unattributed", reason.name(), value);
+    }
+    let help = "Whether every local end is accounted for; 0 is a bug of netsnoop.";
+    page.single("netsnoop_books_balance", Kind::Gauge, help, u8::from(ledger.balances()));
+    page.single(
+        "netsnoop_ends_seen_total",
+        Kind::Counter,
+        "Local ends of connections seen.",
+        ledger.ends_seen,
+    );
+}
+
+fn write_tables(page: &mut Page, tables: &[TableSize]) {
+    let mut family =
+        page.family("netsnoop_table_entries", Kind::Gauge, "Entries that a bounded table holds.");
+    for size in tables {
+        family.sample(&labels(&[("table", size.table)]), size.held);
+    }
+    let mut family =
+        page.family("netsnoop_table_capacity", Kind::Gauge, "Entries that a bounded table has room for.");
+    for size in tables {
+        family.sample(&labels(&[("table", size.table)]), size.capacity);
+    }
+}
+
+const fn count(name: &'static str, help: &'static str, value: u64) -> Count {
+    Count { name, help, value }
+}
+
+fn of_ledger(ledger: &Ledger) -> [Count; 14] {
+    [
+        count("netsnoop_packets_decoded_total", "Packets decoded.", ledger.packets_decoded),
+        count("netsnoop_packets_ignored_total", "Packets of no interest.", ledger.packets_ignored),
+        count("netsnoop_packets_rejected_total", "Packets that make no sense.", ledger.packets_rejected),
+        count("netsnoop_events_consumed_total", "Kernel events decoded.", ledger.events_consumed),
+        count("netsnoop_events_rejected_total", "Kernel events that make no sense.", ledger.events_rejected),
+        count(
+            "netsnoop_ledger_opened_total",
+            "Connections opened, whoever made them.",
+            ledger.connections_opened,
+        ),
+        count(
+            "netsnoop_ledger_closed_total",
+            "Connections closed, whoever made them.",
+            ledger.connections_closed,
+        ),
+        count(
+            "netsnoop_connections_evicted_total",
+            "Connections forgotten as their table was full.",
+            ledger.connections_evicted,
+        ),
+        count("netsnoop_conflicts_total", "Owners corrected by stronger evidence.", ledger.conflicts),
+        count(
+            "netsnoop_processes_evicted_total",
+            "Processes forgotten as their table was full.",
+            ledger.processes_evicted,
+        ),
+        count(
+            "netsnoop_listeners_dropped_total",
+            "Listening sockets that found no room in their table.",
+            ledger.listeners_dropped,
+        ),
+        count(
+            "netsnoop_translations_evicted_total",
+            "Translations (NAT) forgotten as their table was full.",
+            ledger.translations_evicted,
+        ),
+        count(
+            "netsnoop_told_twice_total",
+            "Connections told twice, as their translation (NAT) was learnt too late.",
+            ledger.connections_told_twice,
+        ),
+        count(
+            "netsnoop_lookups_unasked_total",
+            "Lookups not asked for as too many were waiting.",
+            ledger.rescans_dropped,
+        ),
+    ]
+}
+
+fn of(name: &'static str, help: &'static str, counter: &Counter) -> Count {
+    count(name, help, counter.get())
+}
+
+/// What reached the decoders, and what did not.
+fn of_capture(counters: &Counters) -> [Count; 7] {
+    [
+        of("netsnoop_packets_captured_total", "Packets taken from libpcap.", &counters.packets_captured),
+        of(
+            "netsnoop_packets_dropped_by_buffer_total",
+            "Packets dropped as libpcap's buffer was full.",
+            &counters.packets_dropped_by_buffer,
+        ),
+        of(
+            "netsnoop_packets_dropped_by_interface_total",
+            "Packets dropped by an interface.",
+            &counters.packets_dropped_by_interface,
+        ),
+        of(
+            "netsnoop_packets_lost_in_channel_total",
+            "Packets lost before they were decoded.",
+            &counters.packets_lost_in_channel,
+        ),
+        of("netsnoop_events_read_total", "Kernel events read from their ring.", &counters.events_read),
+        of(
+            "netsnoop_events_lost_in_ring_total",
+            "Kernel events lost as their ring was full.",
+            &counters.events_lost_in_ring,
+        ),
+        of(
+            "netsnoop_events_lost_in_channel_total",
+            "Kernel events lost before they were decoded.",
+            &counters.events_lost_in_channel,
+        ),
+    ]
+}
+
+/// How looking things up went.
+fn of_lookups(counters: &Counters) -> [Count; 13] {
+    [
+        of(
+            "netsnoop_iterator_records_rejected_total",
+            "Records of the socket iterator that make no sense.",
+            &counters.iterator_records_rejected,
+        ),
+        of(
+            "netsnoop_answers_lost_in_channel_total",
+            "Answers to lookups lost before they were used.",
+            &counters.observations_lost_in_channel,
+        ),
+        of(
+            "netsnoop_lookups_lost_in_channel_total",
+            "Lookups not made as too many were waiting.",
+            &counters.lookups_lost_in_channel,
+        ),
+        of("netsnoop_lookups_cut_short_total", "Lookups that ran out of time.", &counters.lookups_cut_short),
+        of("netsnoop_proc_denied_total", "Entries of /proc that may not be read.", &counters.proc_denied),
+        of(
+            "netsnoop_proc_vanished_total",
+            "Entries of /proc gone when read, which is normal.",
+            &counters.proc_vanished,
+        ),
+        of(
+            "netsnoop_proc_failed_total",
+            "Entries of /proc and netlink questions that failed.",
+            &counters.proc_failed,
+        ),
+        of(
+            "netsnoop_proc_lines_rejected_total",
+            "Lines of /proc that make no sense.",
+            &counters.proc_lines_rejected,
+        ),
+        of(
+            "netsnoop_conntrack_events_total",
+            "Events of connection tracking read.",
+            &counters.conntrack_events,
+        ),
+        of(
+            "netsnoop_conntrack_rejected_total",
+            "Messages of connection tracking that make no sense.",
+            &counters.conntrack_rejected,
+        ),
+        of(
+            "netsnoop_conntrack_overflows_total",
+            "Times that the kernel had no room for events of connection tracking.",
+            &counters.conntrack_overflows,
+        ),
+        of(
+            "netsnoop_user_names_failed_total",
+            "Uids whose name the name service did not tell.",
+            &counters.user_names_failed,
+        ),
+        of(
+            "netsnoop_user_names_evicted_total",
+            "User names forgotten as their table was full.",
+            &counters.user_names_evicted,
+        ),
+    ]
+}
+
+/// How results got out.
+fn of_outputs(counters: &Counters) -> [Count; 7] {
+    [
+        of(
+            "netsnoop_metrics_records_lost_total",
+            "Records not counted in metrics as their queue was full.",
+            &counters.metrics_records_lost,
+        ),
+        of("netsnoop_jsonl_rows_written_total", "Records written as JSON lines.", &counters.rows_written),
+        of(
+            "netsnoop_jsonl_rows_lost_total",
+            "Records not written as JSON lines as their queue was full or writing failed.",
+            &counters.rows_lost_in_channel,
+        ),
+        of(
+            "netsnoop_textfile_failures_total",
+            "Textfiles that could not be written.",
+            &counters.textfile_failures,
+        ),
+        of(
+            "netsnoop_http_refused_total",
+            "Requests turned away as too many were at work.",
+            &counters.http_refused,
+        ),
+        of(
+            "netsnoop_config_reloads_total",
+            "Times that the settings were read anew.",
+            &counters.config_reloads,
+        ),
+        of(
+            "netsnoop_config_reload_failures_total",
+            "Times that they could not be, so that the old ones stayed.",
+            &counters.config_reload_failures,
+        ),
+    ]
+}

@@ -1,0 +1,214 @@
+//! What connections become in the page of metrics.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use netsnoop_core::attribution::{Attribution, Evidence, Reason};
+use netsnoop_core::connection::{ConnectionId, ConnectionState, Io, RecordEvent};
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::parse_agent_settings;
+use crate::sinks::samples;
+
+/// Users by number.
+struct People(HashMap<u32, &'static str>);
+
+impl Names for People {
+    fn name(&mut self, uid: u32, _now: Timestamp) -> Option<Arc<str>> {
+        self.0.get(&uid).map(|name| Arc::from(*name))
+    }
+}
+
+fn people() -> People {
+    People(HashMap::from([(10_001, "tools.web"), (0, "root")]))
+}
+
+fn tally(settings: &str) -> Tally {
+    let settings = parse_agent_settings(Path::new("n.yaml"), settings).unwrap();
+    Tally::new(Arc::new(settings), second(0))
+}
+
+fn second(number: u64) -> Timestamp {
+    Timestamp::from_nanos(number * 1_000_000_000)
+}
+
+/// A record of a connection of a user to a remote redis.
+fn record(id: u64, event: RecordEvent, uid: u32) -> ConnectionRecord {
+    let mut record = samples::to_a_remote_server();
+    record.id = ConnectionId(id);
+    record.event = event;
+    record.state = ConnectionState::Established;
+    record.client.attribution = Attribution::process(samples::process(7, "curl", uid), Evidence::KernelEvent);
+    record.service = Some(samples::service("redis", "x"));
+    if event == RecordEvent::Close {
+        record.state = ConnectionState::Closed;
+        record.io = Some(Io { sent_bytes: 16, received_bytes: 2048 });
+        record.duration = Some(Duration::from_millis(3));
+    }
+    record
+}
+
+fn feed(tally: &mut Tally, at: u64, record: ConnectionRecord) {
+    tally.take(&Arc::new(record), second(at), &mut people());
+}
+
+fn page(tally: &Tally) -> String {
+    let mut page = Page::default();
+    write_tally(&mut page, tally);
+    String::from_utf8(page.into_bytes()).unwrap()
+}
+
+#[track_caller]
+fn must_say(tally: &Tally, lines: &[&str]) {
+    let page = page(tally);
+    for line in lines {
+        assert!(page.lines().any(|known| known == *line), "{line} is not in\n{page}");
+    }
+}
+
+const OF_WEB: &str = r#"role="client",transport="tcp",user="tools.web",namespace="",pod="",service="redis""#;
+
+#[test]
+fn a_connections_life_is_counted_once_each_time() {
+    let mut tally = tally("");
+    for event in [RecordEvent::Open, RecordEvent::Update, RecordEvent::Close] {
+        feed(&mut tally, 1, record(1, event, 10_001));
+    }
+    let refused = ConnectionRecord {
+        state: ConnectionState::Refused,
+        io: None,
+        ..record(2, RecordEvent::Close, 10_001)
+    };
+    feed(&mut tally, 1, record(2, RecordEvent::Open, 10_001));
+    feed(&mut tally, 1, refused);
+    must_say(
+        &tally,
+        &[
+            &format!("netsnoop_connections_opened_total{{{OF_WEB}}} 2"),
+            &format!("netsnoop_connections_closed_total{{{OF_WEB}}} 2"),
+            &format!("netsnoop_connections_failed_total{{{OF_WEB}}} 1"),
+            &format!("netsnoop_sent_bytes_total{{{OF_WEB}}} 16"),
+            &format!("netsnoop_received_bytes_total{{{OF_WEB}}} 2048"),
+            "netsnoop_node_connections_opened_total 2",
+            "netsnoop_connection_duration_seconds_count{service=\"redis\"} 1",
+            r#"netsnoop_attributions_total{end="client",level="process",evidence="kernel_event",reason=""} 2"#,
+            "netsnoop_connections_undecided 0",
+        ],
+    );
+}
+
+#[test]
+fn a_pods_connection_is_of_its_pod_and_one_from_outside_of_the_server() {
+    let mut tally = tally("");
+    feed(&mut tally, 1, samples::between_two_processes());
+    let mut incoming = record(2, RecordEvent::Open, 10_001);
+    std::mem::swap(&mut incoming.client, &mut incoming.server);
+    feed(&mut tally, 1, incoming);
+    must_say(
+        &tally,
+        &[
+            r#"netsnoop_connections_closed_total{role="client",transport="tcp",user="tools.web",namespace="tools",pod="web-1",service="redis"} 1"#,
+            r#"netsnoop_connections_opened_total{role="server",transport="tcp",user="tools.web",namespace="",pod="",service="redis"} 1"#,
+        ],
+    );
+}
+
+#[test]
+fn counting_waits_for_an_owner_that_is_looked_for_but_not_for_ever() {
+    let pending = |id, event| {
+        let mut record = record(id, event, 10_001);
+        record.client.attribution = Attribution::unattributed(Reason::Pending);
+        record
+    };
+    let mut tally = tally("");
+    feed(&mut tally, 1, pending(1, RecordEvent::Open));
+    feed(&mut tally, 1, pending(2, RecordEvent::Open));
+    feed(&mut tally, 1, pending(3, RecordEvent::Open));
+    feed(&mut tally, 2, record(1, RecordEvent::Update, 10_001));
+    feed(&mut tally, 2, record(2, RecordEvent::Close, 10_001));
+    tally.let_pass(second(5), &mut people());
+    assert_eq!((tally.node.opened, tally.undecided()), (2, 1));
+    tally.let_pass(second(6), &mut people());
+    assert_eq!((tally.node.opened, tally.undecided()), (3, 0));
+    feed(&mut tally, 7, record(3, RecordEvent::Update, 10_001));
+    must_say(
+        &tally,
+        &[
+            &format!("netsnoop_connections_opened_total{{{OF_WEB}}} 2"),
+            r#"netsnoop_connections_opened_total{role="client",transport="tcp",user="",namespace="",pod="",service="redis"} 1"#,
+        ],
+    );
+}
+
+#[test]
+fn users_and_destinations_that_are_not_wanted_are_left_out_and_counted() {
+    let mut tally =
+        tally("users: {include: ['tools.*'], exclude: [root]}\nips_to_listen_to: [198.18.1.13]\n");
+    let to = |id, uid, address: &str| {
+        let mut record = record(id, RecordEvent::Open, uid);
+        record.server.endpoint.address = address.parse().unwrap();
+        record
+    };
+    feed(&mut tally, 1, to(1, 10_001, "198.18.1.13"));
+    feed(&mut tally, 1, to(2, 0, "198.18.1.13"));
+    feed(&mut tally, 1, to(3, 77, "198.18.1.13"));
+    feed(&mut tally, 1, to(4, 10_001, "198.18.1.14"));
+    assert_eq!((tally.node.opened, tally.left_out), (1, 3));
+}
+
+#[test]
+fn the_ancestors_metric_counts_tools_and_what_they_depend_on() {
+    let mut ancestral = tally("interesting_users_prefix: tools.\n");
+    for id in 0..3 {
+        feed(&mut ancestral, 1, record(id, RecordEvent::Open, 10_001));
+    }
+    feed(&mut ancestral, 1, ConnectionRecord { service: None, ..record(4, RecordEvent::Open, 10_001) });
+    must_say(
+        &ancestral,
+        &[
+            "# TYPE toolforge_internal_dependencies_total counter",
+            "toolforge_internal_dependencies_total{tool=\"tools.web\",dependency=\"redis\"} 3",
+        ],
+    );
+    assert!(!page(&tally("")).contains("toolforge"));
+}
+
+#[test]
+fn services_that_are_found_do_not_grow_what_is_held() {
+    let mut tally = tally("limits: {series: 10}\n");
+    for id in 0..2000 {
+        let mut record = record(id, RecordEvent::Close, 10_001);
+        record.service = Some(samples::service(&format!("found-{id}"), "x"));
+        feed(&mut tally, 1, record);
+    }
+    assert_eq!(tally.series.size(), (10, 10));
+    assert!(tally.series.iter().count() <= 12, "{}", tally.series.iter().count());
+    assert!(tally.durations.len() <= 257, "{}", tally.durations.len());
+    assert_eq!(tally.node.closed, 2000);
+    assert_eq!(tally.series.iter().map(|(_, counts)| counts.closed).sum::<u64>(), 2000);
+}
+
+proptest! {
+    /// Whatever order lines come in, what is told by series adds up to what is told of the node.
+    #[test]
+    fn series_add_up_to_the_node(
+        lines in proptest::collection::vec((0_u64..20, 0_usize..3, 0_u32..30, any::<bool>()), 0..200)
+    ) {
+        let mut tally = tally("limits: {series: 5}\n");
+        for (id, event, uid, pending) in lines {
+            let mut record = record(id, RecordEvent::ALL[event], uid);
+            if pending {
+                record.client.attribution = Attribution::unattributed(Reason::Pending);
+            }
+            feed(&mut tally, 1, record);
+        }
+        tally.let_pass(second(10), &mut people());
+        let sum = |of: fn(&Counts) -> u64| tally.series.iter().map(|(_, counts)| of(counts)).sum::<u64>();
+        prop_assert_eq!(sum(|counts| counts.opened), tally.node.opened);
+        prop_assert_eq!(sum(|counts| counts.closed), tally.node.closed);
+        prop_assert_eq!(sum(|counts| counts.sent_bytes), tally.node.sent_bytes);
+        prop_assert_eq!(tally.undecided(), 0);
+    }
+}

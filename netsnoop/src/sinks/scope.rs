@@ -1,0 +1,49 @@
+//! Which connections the agent tells of, and for which of their ends.
+
+use netsnoop_core::attribution::Reason;
+use netsnoop_core::connection::{ConnectionRecord, EndRecord};
+
+use crate::config::AgentSettings;
+use crate::sinks::schema::end_uid;
+
+/// The end that a connection is told for, and what it is in the connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Teller<'a> {
+    /// `client`, `server`, or `none` of those on this node.
+    pub(super) role: &'static str,
+    /// The end.
+    pub(super) end: Option<&'a EndRecord>,
+}
+
+impl<'a> Teller<'a> {
+    /// The client if that is on this node, else the server.
+    pub(super) fn of(record: &'a ConnectionRecord) -> Self {
+        match (is_local(&record.client), is_local(&record.server)) {
+            (true, _) => Self { role: "client", end: Some(&record.client) },
+            (false, true) => Self { role: "server", end: Some(&record.server) },
+            (false, false) => Self { role: "none", end: None },
+        }
+    }
+
+    /// Its user, if known.
+    pub(super) fn uid(&self) -> Option<u32> {
+        self.end.and_then(end_uid)
+    }
+
+    /// Whether its owner is still being looked for.
+    pub(super) fn is_pending(&self) -> bool {
+        self.end.is_some_and(|end| end.attribution.reason() == Some(Reason::Pending))
+    }
+}
+
+/// Whether an end is on this node.
+pub(super) fn is_local(end: &EndRecord) -> bool {
+    !matches!(end.attribution.reason(), Some(Reason::Remote | Reason::Forwarded))
+}
+
+/// Whether the settings want connections to its server.
+pub(super) fn is_destination(settings: &AgentSettings, record: &ConnectionRecord) -> bool {
+    let wanted = &settings.destinations;
+    let mut servers = [Some(record.server.endpoint), record.nat.server].into_iter().flatten();
+    wanted.is_empty() || servers.any(|server| wanted.iter().any(|block| block.contains(server.address)))
+}

@@ -1,0 +1,252 @@
+//! The agent as its users run it: metrics that Prometheus reads, settings that change, and outputs that are in the way.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{self, Child, Stdio};
+
+use crate::lab::agent::{Agent, LISTENS};
+use crate::lab::{Actor, Lab, skip};
+use crate::nat::Translating;
+
+/// A Prometheus that scrapes the agent every second. It is ended when dropped.
+struct Prometheus<'a> {
+    lab: &'a Lab,
+    child: Child,
+    _folder: tempfile::TempDir,
+}
+
+const PROMETHEUS: &str = "127.0.0.1:19090";
+
+impl<'a> Prometheus<'a> {
+    fn start(lab: &'a Lab) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("prometheus.yml");
+        let scrape = format!(
+            "scrape_configs: [{{job_name: netsnoop, scrape_interval: 1s, static_configs: [{{targets: ['{LISTENS}']}}]}}]"
+        );
+        fs::write(&file, scrape).unwrap();
+        let child = lab
+            .node
+            .command(Path::new("prometheus"))
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+            .arg(format!("--web.listen-address={PROMETHEUS}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { lab, child, _folder: folder }
+    }
+
+    /// What it answers now, a line a series.
+    fn query(&self, expression: &str) -> String {
+        let output = self
+            .lab
+            .node
+            .command(Path::new("promtool"))
+            .args(["query", "instant", &format!("http://{PROMETHEUS}"), expression])
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+impl Drop for Prometheus<'_> {
+    fn drop(&mut self) {
+        if self.child.kill().is_ok() {
+            self.child.wait().unwrap();
+        }
+    }
+}
+
+#[test]
+fn prometheus_is_told_who_depends_on_what() {
+    let name = "agent::prometheus_is_told_who_depends_on_what";
+    let Some(lab) = Lab::with(name, &["prometheus", "promtool"]) else { return };
+    let settings = "services:\n\
+        - {name: shop, addresses: 198.18.77.11, ports: 7301, protocol: tcp}\n\
+        - {name: clock, addresses: ['198.18.77.0/24'], protocol: udp, ports: 7302}\n";
+    let agent = Agent::start(&lab.node, settings, &[]);
+    let prometheus = Prometheus::start(&lab);
+    let (shop, clock) = (lab.server.v4(7301), lab.server.v4(7302));
+    let _servers =
+        [lab.server().serve(&format!("serve tcp {shop}")), lab.server().serve(&format!("serve udp {clock}"))];
+    // Other programs on the machine may run as the lab's usual users.
+    let uid = 100_000 + process::id();
+    let [often, seldom] = [uid, uid + 1].map(|uid| Actor::new(&lab.client.namespace, uid));
+    for (actor, part, times) in [
+        (&often, format!("connect exchange {shop}"), 5),
+        (&seldom, format!("connect exchange {shop}"), 3),
+        (&seldom, format!("send exchange {clock}"), 2),
+    ] {
+        for _ in 0..times {
+            actor.run(&part);
+        }
+    }
+    let closed = [(uid, "shop", "tcp", 5), (uid + 1, "shop", "tcp", 3)];
+    for (uid, service, transport, count) in closed {
+        let expression = format!(
+            "sum by (user, service) (netsnoop_connections_closed_total{{user=\"{uid}\",service=\"{service}\",transport=\"{transport}\"}})"
+        );
+        agent.wait_for(&expression, |_| {
+            prometheus.query(&expression).contains(&format!("=> {count} @")).then_some(())
+        });
+    }
+    let datagrams = format!(
+        "netsnoop_connections_opened_total{{user=\"{}\",service=\"clock\",role=\"client\"}}",
+        uid + 1
+    );
+    agent.wait_for(&datagrams, |_| prometheus.query(&datagrams).contains("=> 2 @").then_some(()));
+    check_by_promtool(&lab, &agent.page());
+    let page = agent.page();
+    assert!(page.contains("netsnoop_metrics_records_lost_total 0\n"), "{page}");
+    drop(prometheus);
+    assert!(agent.stop().status.success());
+}
+
+#[track_caller]
+fn check_by_promtool(lab: &Lab, page: &str) {
+    lab.node.feed(&["promtool", "check", "metrics"], page);
+}
+
+#[test]
+fn the_ancestors_file_counts_tools_through_masquerade() {
+    let name = "agent::the_ancestors_file_counts_tools_through_masquerade";
+    let Some(node) = Translating::new(name) else { return };
+    // Users that Debian has: the ancestor told of names alone.
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    if !passwd.contains("\nnews:x:9:") || !passwd.contains("\nnobody:x:65534:") {
+        skip(name, "needs Debian's users news and nobody");
+        return;
+    }
+    let settings = "ips_to_service: {198.18.78.2: toolsdb}\n\
+                    ips_to_listen_to: [198.18.78.2]\n\
+                    interesting_users_prefix: n\n\
+                    http_service_regexes: []\n";
+    let agent = Agent::start(
+        &node.lab.node,
+        settings,
+        &["--listen", LISTENS, "--textfile", "{folder}/n.prom", "--jsonl", "{folder}/n.jsonl"],
+    );
+    let _server = Actor::new(&node.outside, 10002).serve("serve tcp 0.0.0.0:8080");
+    let _elsewhere = node.lab.server().serve(&format!("serve tcp {}", node.lab.server.v4(8090)));
+    for (uid, times) in [(9, 5), (65534, 3), (0, 2)] {
+        let tool = Actor::new(&node.lab.client.namespace, uid);
+        for _ in 0..times {
+            tool.run("connect exchange 198.18.78.2:8080");
+            tool.run(&format!("connect exchange {}", node.lab.server.v4(8090)));
+        }
+    }
+    let metric = |tool, count| {
+        format!("toolforge_internal_dependencies_total{{tool=\"{tool}\",dependency=\"toolsdb\"}} {count}")
+    };
+    agent.wait_for("counts in the textfile", |agent| {
+        let page = fs::read_to_string(agent.file("n.prom")).ok()?;
+        let has = |line: &String| page.lines().any(|known| known == line);
+        [metric("news", 5), metric("nobody", 3)].iter().all(has).then_some(())
+    });
+    let page = agent.page();
+    assert!(!page.contains("tool=\"root\""), "{page}");
+    let records = fs::read_to_string(agent.file("n.jsonl")).unwrap();
+    assert_eq!(records.matches("\"event\":\"open\"").count(), 8, "{records}");
+    assert!(records.contains(r#""service":{"name":"toolsdb","rule":"198.18.78.2/tcp"}"#), "{records}");
+    assert!(agent.stop().status.success());
+}
+
+#[test]
+fn settings_are_read_anew_and_a_broken_file_changes_nothing() {
+    let name = "agent::settings_are_read_anew_and_a_broken_file_changes_nothing";
+    let Some(lab) = Lab::new(name) else { return };
+    let service = |name: &str| format!("services: [{{name: {name}, addresses: 198.18.77.11}}]\n");
+    let agent = Agent::start(&lab.node, &service("before"), &[]);
+    let address = lab.server.v4(7303);
+    let _server = lab.server().serve(&format!("serve tcp {address}"));
+    let uid = 100_000 + process::id();
+    let client = Actor::new(&lab.client.namespace, uid);
+    let opened = |service: &str, count: u32| {
+        format!(
+            "netsnoop_connections_opened_total{{role=\"client\",transport=\"tcp\",user=\"{uid}\",namespace=\"\",pod=\"\",service=\"{service}\"}} {count}"
+        )
+    };
+    client.run(&format!("connect exchange {address}"));
+    agent.wait_for_line(&opened("before", 1));
+    agent.reload("services: [{nme: broken}]\n");
+    agent.wait_for_line("netsnoop_config_reload_failures_total 1");
+    assert!(
+        agent.said().contains("n.yaml:1:13: services[0].nme: unknown key; is 'name' meant?"),
+        "{}",
+        agent.said()
+    );
+    client.run(&format!("connect exchange {address}"));
+    agent.wait_for_line(&opened("before", 2));
+    agent.reload(&service("after"));
+    agent.wait_for_line("netsnoop_config_reloads_total 1");
+    client.run(&format!("connect exchange {address}"));
+    agent.wait_for_line(&opened("after", 1));
+    assert!(agent.stop().status.success());
+}
+
+#[test]
+fn who_asks_and_does_not_listen_holds_up_nobody() {
+    let name = "agent::who_asks_and_does_not_listen_holds_up_nobody";
+    let Some(lab) = Lab::new(name) else { return };
+    let agent = Agent::start(&lab.node, "", &[]);
+    // As many as it has places for: they say nothing.
+    let silent: Vec<TcpStream> =
+        lab.node.inside(|| (0..16).map(|_| TcpStream::connect(LISTENS).unwrap()).collect());
+    agent.wait_for("one turned away", |agent| agent.ask("/healthz").is_none().then_some(()));
+    let address = lab.server.v4(7304);
+    let _server = lab.server().serve(&format!("serve tcp {address}"));
+    lab.client().run(&format!("connect exchange {address}"));
+    drop(silent);
+    agent.wait_for("an answer", |agent| agent.ask("/healthz").filter(|(status, _)| *status == 200));
+    let page = agent.wait_for("the page", |agent| agent.ask("/metrics"));
+    assert!(page.1.contains("netsnoop_metrics_records_lost_total 0\n"), "{}", page.1);
+    assert!(!page.1.contains("netsnoop_http_refused_total 0\n"), "{}", page.1);
+    for (path, status) in [("/", 200), ("/nothing", 404)] {
+        assert_eq!(agent.ask(path).map(|(status, _)| status), Some(status), "{path}");
+    }
+    assert!(agent.stop().status.success());
+}
+
+#[test]
+fn what_is_in_the_way_is_said_before_anything_is_counted() {
+    let name = "agent::what_is_in_the_way_is_said_before_anything_is_counted";
+    let Some(lab) = Lab::new(name) else { return };
+    let check = |settings: &str, arguments: &[&str], code: i32, words: &[&str]| {
+        let ended = Agent::run(&lab.node, settings, arguments);
+        assert_eq!(ended.status.code(), Some(code), "{settings}: {}", ended.complaint());
+        for word in words {
+            assert!(ended.complaint().contains(word), "no {word:?} in: {}", ended.complaint());
+        }
+    };
+    check("outputs: {htp: 1}\n", &[], 2, &["n.yaml:1:11: outputs.htp: unknown key; is 'http' meant?"]);
+    check("outputs: {htp: 1}\n", &["--check"], 2, &["is 'http' meant?"]);
+    check("", &["--check"], 0, &[]);
+    check("", &["--textfile", "/nonexistent/n.prom"], 1, &["/nonexistent/.n.prom.draft"]);
+    check("outputs: {jsonl: {path: /nonexistent/n.jsonl}}\n", &[], 1, &["opening /nonexistent/n.jsonl"]);
+    let first = Agent::start(&lab.node, "", &[]);
+    check("", &[], 1, &[LISTENS, "in use"]);
+    assert!(first.stop().status.success());
+}
+
+#[test]
+fn a_textfile_that_cannot_be_written_for_a_while_is_counted_and_written_again() {
+    let name = "agent::a_textfile_that_cannot_be_written_for_a_while_is_counted_and_written_again";
+    let Some(lab) = Lab::new(name) else { return };
+    let settings = "outputs: {http: , textfile: {path: '{folder}/below/n.prom', interval: 1s}}\n";
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("below")).unwrap();
+    let settings = settings.replace("{folder}", folder.path().to_str().unwrap());
+    let agent = Agent::start(&lab.node, &settings, &[]);
+    let page = folder.path().join("below/n.prom");
+    agent.wait_for("the textfile", |_| page.exists().then_some(()));
+    fs::remove_dir_all(folder.path().join("below")).unwrap();
+    agent.wait_for("a failure", |agent| {
+        (!agent.page().contains("netsnoop_textfile_failures_total 0\n")).then_some(())
+    });
+    fs::create_dir(folder.path().join("below")).unwrap();
+    agent.wait_for("the textfile again", |_| page.exists().then_some(()));
+    agent.stop();
+}
