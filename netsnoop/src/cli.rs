@@ -327,14 +327,8 @@ pub struct SelectArgs {
 #[command(next_help_heading = "Output")]
 pub struct PrintArgs {
     /// How to print connections
-    #[arg(
-        short,
-        long,
-        value_name = "FORMAT",
-        default_value = "text",
-        env = "NETSNOOP_OUTPUT",
-        hide_env = true
-    )]
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    #[arg(env = "NETSNOOP_OUTPUT", hide_env = true)]
     pub output: OutputFormat,
     /// Which lines of a connection's life to print [default: open for text, all for jsonl]
     #[arg(long, value_delimiter = ',', value_parser = values::record_event(), env = "NETSNOOP_EVENTS", hide_env = true)]

@@ -1,16 +1,18 @@
 //! Lists of all sockets, by all three ways, against each other, against ss and lsof, and against processes that come and
 //! go while they are read. Needs root, ss (iproute2), nsenter (util-linux) and lsof.
 //!
-//! The processes are this test binary again, started with a role in its environment; they end with their standard input.
+//! The processes are this test binary again (`roles`).
+
+mod roles;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use netsnoop::counters::Counters;
 use netsnoop::sources::inventory::{InventorySettings, read};
@@ -22,7 +24,8 @@ use netsnoop_core::socket::TcpState;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-const ROLE: &str = "NETSNOOP_TEST_ROLE";
+use roles::{Role, SELF, be_ready, is_root, own_role, wait_for_end};
+
 const WAYS: [Rung; 3] = [Rung::Iterator, Rung::SockDiag, Rung::Proc];
 /// A name with all that may be in one: NULs, a newline, bytes that are no UTF-8.
 const ODD_NAME: &[u8] = b"netsnoop \xff\x1b[31m\0two\nlines";
@@ -31,69 +34,13 @@ const NOBODY: u32 = 65_534;
 /// Who this binary is when started with a role; does nothing in a test run.
 #[test]
 fn role() {
-    match std::env::var(ROLE).as_deref() {
-        Ok("busy") => hold_all_kinds(),
-        Ok("many") => hold_many(),
-        Ok("storm") => fork_and_die(),
-        Ok("thread") => hold_in_a_thread(),
-        Ok("look") => say_what_proc_shows(),
+    match own_role().as_deref() {
+        Some("busy") => hold_all_kinds(),
+        Some("many") => hold_many(),
+        Some("storm") => fork_and_die(),
+        Some("thread") => hold_in_a_thread(),
+        Some("look") => say_what_proc_shows(),
         _ => {}
-    }
-}
-
-fn is_root(test: &str) -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        writeln!(std::io::stderr(), "skipped {test}: needs root").expect("stderr takes a line");
-    }
-    root
-}
-
-fn tell(line: &str) {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").unwrap();
-    out.flush().unwrap();
-}
-
-fn wait_for_the_end() {
-    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
-}
-
-/// This binary in another role; ends with its standard input, hence with this one.
-struct Role {
-    child: Child,
-    lines: BufReader<std::process::ChildStdout>,
-}
-
-impl Role {
-    fn start(role: &str) -> Self {
-        Self::start_by(role, Command::new("/proc/self/exe"), &[])
-    }
-
-    fn start_by(role: &str, mut command: Command, words: &[&str]) -> Self {
-        let mut child = command
-            .args(words)
-            .args(["--exact", "role", "--nocapture", "--test-threads=1"])
-            .env(ROLE, role)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        Self { child, lines }
-    }
-
-    /// What it says after `ready`.
-    fn ready(&mut self) -> String {
-        let lines = self.lines.by_ref().lines().map(Result::unwrap);
-        let line = lines.into_iter().find(|line| line.contains("ready")).expect("the role ended early");
-        line.split_once("ready").unwrap().1.trim().to_owned()
-    }
-
-    fn end(mut self) {
-        drop(self.child.stdin.take());
-        self.lines.read_to_end(&mut Vec::new()).unwrap();
-        assert!(self.child.wait().unwrap().success());
     }
 }
 
@@ -144,8 +91,8 @@ fn hold_all_kinds() {
     pair.0.write_all(b"abc").unwrap();
     let odd = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(ODD_NAME).unwrap()).unwrap();
     let twice = odd.try_clone().unwrap();
-    tell(&format!("ready {}", std::fs::metadata("/proc/self/ns/net").map(|file| inode(&file)).unwrap()));
-    wait_for_the_end();
+    be_ready(&format!("{}", std::fs::metadata("/proc/self/ns/net").map(|file| inode(&file)).unwrap()));
+    wait_for_end();
     drop((accepted, waiting, mapped, mapped_end, ipv6, ipv6_end, half_closed, bound, connected));
     drop((raw, raw6, packet, unbound, scoped, netlink, unix_listener, unix_waiting, pair, odd, twice));
 }
@@ -162,8 +109,8 @@ fn hold_in_a_thread() {
             unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.unwrap();
             let listener = TcpListener::bind("0.0.0.0:0").unwrap();
             let place = std::fs::metadata("/proc/thread-self/ns/net").map(|file| inode(&file)).unwrap();
-            tell(&format!("ready {place} {}", listener.local_addr().unwrap().port()));
-            wait_for_the_end();
+            be_ready(&format!("{place} {}", listener.local_addr().unwrap().port()));
+            wait_for_end();
         });
     });
 }
@@ -175,18 +122,18 @@ fn hold_many() {
     let count = allowed.unwrap_or(u64::MAX).saturating_sub(64).min(100_000);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let copies: Vec<UdpSocket> = (1..count).map(|_| socket.try_clone().unwrap()).collect();
-    tell(&format!("ready {} {count}", socket.local_addr().unwrap().port()));
-    wait_for_the_end();
+    be_ready(&format!("{} {count}", socket.local_addr().unwrap().port()));
+    wait_for_end();
     drop(copies);
 }
 
 /// Short-lived children with sockets, in namespaces of their own, until the end.
 fn fork_and_die() {
-    tell("ready");
+    be_ready("");
     let ended = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            wait_for_the_end();
+            wait_for_end();
             ended.store(true, std::sync::atomic::Ordering::Relaxed);
         });
         while !ended.load(std::sync::atomic::Ordering::Relaxed) {
@@ -214,7 +161,7 @@ fn say_what_proc_shows() {
     };
     let (denied, hidden) = (of(UnseenReason::Permission), of(UnseenReason::Hidden));
     let is_own = holders == Some(BTreeSet::from([std::process::id()]));
-    tell(&format!("ready own={is_own} denied={denied} hidden={hidden}"));
+    be_ready(&format!("own={is_own} denied={denied} hidden={hidden}"));
 }
 
 fn look_at(proc_root: &str, way: Rung) -> Inventory {
@@ -290,9 +237,9 @@ fn three_ways_show_the_same_rows() {
         return;
     }
     let exe = std::env::current_exe().unwrap();
-    let mut busy = Role::start_by("busy", Command::new("unshare"), &["--net", exe.to_str().unwrap()]);
+    let mut busy = Role::start("busy", Command::new("unshare").arg("--net").arg(&exe));
     let namespace: u32 = busy.ready().parse().unwrap();
-    let pid = busy.child.id();
+    let pid = busy.pid();
     let inventories = WAYS.map(|way| look_at("/proc", way));
     let [first, others @ ..] = WAYS.map(|way| {
         comparable_rows(inventories.iter().find(|inventory| inventory.rung == way).unwrap(), namespace, pid)
@@ -429,15 +376,15 @@ fn a_namespace_that_only_a_thread_is_in_is_looked_into() {
     if !is_root("a_namespace_that_only_a_thread_is_in_is_looked_into") {
         return;
     }
-    let mut role = Role::start("thread");
+    let mut role = Role::start("thread", &mut Command::new(SELF));
     let said = role.ready();
     let (namespace, port) = said.split_once(' ').unwrap();
     for way in WAYS {
         let inventory = look_at("/proc", way);
-        let rows = rows_of(&inventory, namespace.parse().unwrap(), role.child.id());
+        let rows = rows_of(&inventory, namespace.parse().unwrap(), role.pid());
         let listens = |row: &&&ListedSocket| row.state == TcpState::LISTEN;
         let listener = rows.iter().find(listens).unwrap_or_else(|| panic!("{}: {rows:?}", way.name()));
-        assert_eq!(pids_of(&inventory, listener), BTreeSet::from([role.child.id()]), "{}", way.name());
+        assert_eq!(pids_of(&inventory, listener), BTreeSet::from([role.pid()]), "{}", way.name());
         let Addresses::Internet { local, .. } = &listener.addresses else { panic!("{listener:?}") };
         assert_eq!(local.port.to_string(), port, "{}", way.name());
         let missed = inventory.unseen.iter().find(|unseen| unseen.what == UnseenThing::UnheldSockets);
@@ -451,13 +398,13 @@ fn one_process_with_all_the_descriptors_it_may_have() {
     if !is_root("one_process_with_all_the_descriptors_it_may_have") {
         return;
     }
-    let mut many = Role::start("many");
+    let mut many = Role::start("many", &mut Command::new(SELF));
     let said = many.ready();
     let (port, count) = said.split_once(' ').unwrap();
     for way in WAYS {
         let inventory = look_at("/proc", way);
         let socket = inventory.sockets.iter().find(|socket| {
-            let holds = pids_of(&inventory, socket).contains(&many.child.id());
+            let holds = pids_of(&inventory, socket).contains(&many.pid());
             holds && matches!(&socket.addresses, Addresses::Internet { local, .. } if local.port.to_string() == port)
         });
         assert_eq!(socket.unwrap().holders.len().to_string(), count, "{}", way.name());
@@ -470,7 +417,8 @@ fn what_stays_is_found_while_others_come_and_go() {
     if !is_root("what_stays_is_found_while_others_come_and_go") {
         return;
     }
-    let mut storms = [Role::start("storm"), Role::start("storm")];
+    let mut storms =
+        [Role::start("storm", &mut Command::new(SELF)), Role::start("storm", &mut Command::new(SELF))];
     storms.iter_mut().for_each(|storm| drop(storm.ready()));
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = socket.local_addr().unwrap().port();
@@ -497,9 +445,9 @@ fn without_privileges_ones_own_are_seen_and_the_rest_is_told() {
     if !is_root("without_privileges_ones_own_are_seen_and_the_rest_is_told") {
         return;
     }
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(SELF);
     command.uid(NOBODY).gid(NOBODY).env("NETSNOOP_TEST_PROC", "/proc");
-    let mut look = Role::start_by("look", command, &[]);
+    let mut look = Role::start("look", &mut command);
     assert_eq!(look.ready(), "own=true denied=1 hidden=0");
     look.end();
 }
@@ -518,8 +466,8 @@ fn hidden_processes_are_told_of() {
     let exe = std::env::current_exe().unwrap();
     let script = script.replace("/proc/self/exe", exe.to_str().unwrap());
     let mut command = Command::new("unshare");
-    command.env("NETSNOOP_TEST_PROC", path);
-    let mut look = Role::start_by("look", command, &["--mount", "sh", "-c", &script, path]);
+    command.env("NETSNOOP_TEST_PROC", path).args(["--mount", "sh", "-c", &script, path]);
+    let mut look = Role::start("look", &mut command);
     assert_eq!(look.ready(), "own=true denied=0 hidden=1");
     look.end();
 }
@@ -532,8 +480,8 @@ fn a_pid_namespace_shows_its_own() {
     let mut command = Command::new("unshare");
     command.env("NETSNOOP_TEST_PROC", "/proc");
     let exe = std::env::current_exe().unwrap();
-    let words = ["--pid", "--fork", "--mount-proc", exe.to_str().unwrap()];
-    let mut look = Role::start_by("look", command, &words);
+    command.args(["--pid", "--fork", "--mount-proc"]).arg(exe);
+    let mut look = Role::start("look", &mut command);
     assert_eq!(look.ready(), "own=true denied=0 hidden=1");
     look.end();
 }

@@ -1,15 +1,14 @@
 //! Walk, lookup, topology and facts against real sockets in namespaces of the test's own. Needs root.
 //!
-//! The processes in the namespaces are this test binary again: it is started with a role in its
-//! environment, makes its sockets, tells of them on a line, and ends when its standard input does. So
-//! nothing is left behind, whatever happens to the test.
+//! The processes in the namespaces are this test binary again (`roles`).
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod roles;
+
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::num::NonZeroU64;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
@@ -34,7 +33,8 @@ use netsnoop_core::process::{Process, ProcessFacts};
 use netsnoop_core::socket::{SocketRow, TcpState};
 use rustix::thread::UnshareFlags;
 
-const ROLE: &str = "NETSNOOP_TEST_ROLE";
+use roles::{Role, SELF, be_ready, is_root, own_role, wait_for_end};
+
 const UID: u32 = 10_001;
 /// Outside the range of client ports, and nothing is bound to it.
 const CLOSED_PORT: u16 = 9;
@@ -42,9 +42,12 @@ const CLOSED_PORT: u16 = 9;
 /// Who this binary is when started with a role; does nothing in a test run.
 #[test]
 fn role() {
-    match std::env::var(ROLE).as_deref() {
-        Ok("sockets") => hold_sockets(),
-        Ok("idle") => wait_for_end(),
+    match own_role().as_deref() {
+        Some("sockets") => hold_sockets(),
+        Some("idle") => {
+            be_ready("");
+            wait_for_end();
+        }
         _ => {}
     }
 }
@@ -62,7 +65,7 @@ fn hold_sockets() {
     connected.connect(("127.0.0.1", wildcard.local_addr().unwrap().port())).unwrap();
     let shared = UdpSocket::bind("[::1]:0").unwrap();
     rustix::io::fcntl_setfd(&shared, rustix::io::FdFlags::empty()).unwrap();
-    let mut idle = start("idle", UID);
+    let idle = start("idle");
     let pairs = [
         (client.local_addr(), client.peer_addr()),
         (server.local_addr(), server.peer_addr()),
@@ -72,24 +75,13 @@ fn hold_sockets() {
         (wildcard.local_addr(), Ok(any())),
         (shared.local_addr(), Ok(any())),
     ];
-    let mut line = format!("{}", idle.child.id());
+    let mut line = format!("{}", idle.pid());
     for (local, remote) in pairs {
         line += &format!(" {} {}", local.unwrap(), remote.unwrap());
     }
-    tell(&format!("ready {line}"));
+    be_ready(&line);
     wait_for_end();
     idle.end();
-}
-
-fn tell(line: &str) {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").unwrap();
-    out.flush().unwrap();
-}
-
-fn wait_for_end() {
-    tell("ready");
-    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
 fn new_namespace() {
@@ -118,44 +110,8 @@ fn change(message: RouteNetlinkMessage, flags: u16) {
     assert_eq!(error.raw_code(), 0, "changing links: {}", error.to_io());
 }
 
-/// This binary in another role; ends with its standard input, hence with this one.
-struct Role {
-    child: Child,
-    lines: BufReader<std::process::ChildStdout>,
-}
-
-fn start(role: &str, uid: u32) -> Role {
-    // By this link, as another user may have no way through the directories above the file.
-    let mut child = Command::new("/proc/self/exe")
-        .uid(uid)
-        .args(["--exact", "role", "--nocapture", "--test-threads=1"])
-        .env(ROLE, role)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap());
-    Role { child, lines }
-}
-
-impl Role {
-    /// The words after `ready` on the first such line.
-    fn words(&mut self) -> Vec<String> {
-        let lines = self.lines.by_ref().lines().map(Result::unwrap);
-        let line = lines.into_iter().find(|line| line.contains("ready ")).expect("the role ended early");
-        line.split_once("ready ").unwrap().1.split(' ').map(str::to_owned).collect()
-    }
-
-    fn end(&mut self) {
-        drop(self.child.stdin.take());
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Role {
-    fn drop(&mut self) {
-        self.end();
-    }
+fn start(role: &str) -> Role {
+    Role::start(role, Command::new(SELF).uid(UID))
 }
 
 /// What the `sockets` role holds.
@@ -177,24 +133,23 @@ const SHARED: usize = 6;
 impl Lab {
     /// `None`, with the reason told, where this is not root.
     fn new(test: &str) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            // Not through println!, which libtest keeps to itself.
-            tell(&format!("skipped: {test}: needs root"));
+        if !is_root(test) {
             return None;
         }
         // A process starts in the namespace of the thread that starts it.
         let in_new_namespace = || {
             new_namespace();
-            start("sockets", UID)
+            start("sockets")
         };
         let mut role = std::thread::spawn(in_new_namespace).join().unwrap();
-        let words = role.words();
-        let endpoint = |text: &String| {
+        let said = role.ready();
+        let words: Vec<&str> = said.split(' ').collect();
+        let endpoint = |text: &str| {
             let address: SocketAddr = text.parse().unwrap();
             Endpoint::new(address.ip(), address.port())
         };
-        let pairs = words[1..].chunks(2).map(|pair| (endpoint(&pair[0]), endpoint(&pair[1]))).collect();
-        let namespace = namespace_of(role.child.id());
+        let pairs = words[1..].chunks(2).map(|pair| (endpoint(pair[0]), endpoint(pair[1]))).collect();
+        let namespace = namespace_of(role.pid());
         Some(Self { idle_pid: words[0].parse().unwrap(), role, namespace, pairs })
     }
 
@@ -282,7 +237,7 @@ fn every_process_can_be_read() -> bool {
 #[test]
 fn the_walk_finds_owners_in_another_namespace() {
     let Some(lab) = Lab::new("the_walk_finds_owners_in_another_namespace") else { return };
-    let pid = lab.role.child.id();
+    let pid = lab.role.pid();
     for rung in [Rung::Proc, Rung::SockDiag] {
         let counters = Counters::default();
         let walk = proc_walk::read_all(Path::new("/proc"), only(rung), &counters).unwrap();
@@ -316,7 +271,7 @@ fn the_walk_finds_owners_in_another_namespace() {
 #[test]
 fn a_lookup_answers_for_every_kind_of_end() {
     let Some(lab) = Lab::new("a_lookup_answers_for_every_kind_of_end") else { return };
-    let pid = lab.role.child.id();
+    let pid = lab.role.pid();
     for rung in [Rung::Proc, Rung::SockDiag] {
         let check = |wanted: FiveTuple, local: Endpoint, pids: &[u32]| {
             let (snapshot, missing) = ask_sockets(rung, lab.key(), vec![wanted]);
@@ -349,7 +304,7 @@ fn a_socket_of_two_processes_has_two_holders() {
         let (snapshot, _) = ask_sockets(rung, lab.key(), vec![wanted]);
         let holders: Vec<u32> = snapshot.sockets[0].holders.iter().map(|holder| holder.id.pid).collect();
         assert_eq!(holders.len(), 2, "{snapshot:?}");
-        assert!(holders.contains(&lab.role.child.id()) && holders.contains(&lab.idle_pid), "{holders:?}");
+        assert!(holders.contains(&lab.role.pid()) && holders.contains(&lab.idle_pid), "{holders:?}");
     }
 }
 
@@ -403,8 +358,7 @@ fn topology_knows_addresses_and_the_other_half_of_a_veth() {
     let seen = std::thread::spawn(move || {
         new_namespace();
         let mut peer = LinkMessage::default();
-        peer.attributes =
-            vec![LinkAttribute::IfName("peer".into()), LinkAttribute::NetNsPid(lab.role.child.id())];
+        peer.attributes = vec![LinkAttribute::IfName("peer".into()), LinkAttribute::NetNsPid(lab.role.pid())];
         let mut link = LinkMessage::default();
         link.attributes = vec![
             LinkAttribute::IfName("here".into()),

@@ -6,7 +6,7 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
@@ -66,6 +66,25 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
         bail!("`{shown}` ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
     String::from_utf8(output.stdout).with_context(|| format!("reading what `{shown}` printed"))
+}
+
+/// Runs `command` with `text` for its standard input; its failing is an error with what it said.
+pub(crate) fn feed(command: &mut Command, text: &str) -> Result<()> {
+    let shown = show(command);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("starting `{shown}`"))?;
+    // It is closed at once, which is the end of the text.
+    let mut input = child.stdin.take().with_context(|| format!("`{shown}` has no standard input"))?;
+    let handed = input.write_all(text.as_bytes());
+    drop(input);
+    let output = child.wait_with_output().with_context(|| format!("waiting for `{shown}`"))?;
+    if !output.status.success() {
+        bail!("`{shown}` ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    handed.with_context(|| format!("handing `{shown}` its text"))
 }
 
 /// The command as one would type it, near enough to read and copy.

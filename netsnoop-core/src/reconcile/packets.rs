@@ -1,5 +1,7 @@
 //! What packets tell: that a connection begins, was answered, ends; and on which interface.
 
+use core::time::Duration;
+
 use super::flow::Side;
 use super::flow_table::FlowId;
 use super::matching::Sighting;
@@ -12,8 +14,6 @@ use crate::five_tuple::{FiveTuple, Transport};
 use crate::observation::PacketSighting;
 use crate::packet::{PacketContent, TcpFlags};
 use crate::time::Timestamp;
-
-use core::time::Duration;
 
 /// How far the stamp of a packet may be from what the clock of all else showed then: the wall clock that stamps packets
 /// may be slewed by 500 ppm (man 2 adjtimex), and is compared with the other once a second.

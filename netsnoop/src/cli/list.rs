@@ -140,14 +140,8 @@ pub struct PlaceArgs {
 #[command(next_help_heading = "Output")]
 pub struct ShowArgs {
     /// How to print them
-    #[arg(
-        short,
-        long,
-        value_name = "FORMAT",
-        default_value = "text",
-        env = "NETSNOOP_OUTPUT",
-        hide_env = true
-    )]
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    #[arg(env = "NETSNOOP_OUTPUT", hide_env = true)]
     pub output: ListFormat,
     /// Print namespaces in place of sockets: their names, processes, users, containers and sockets by state
     #[arg(short, long, value_parser = BoolishValueParser::new(), env = "NETSNOOP_SUMMARY", hide_env = true)]

@@ -124,12 +124,7 @@ fn check(promise: &Promise) {
     }
     let choice = if rung == ALL_TOGETHER { String::new() } else { format!("--rung {rung}") };
     let watch = Watch::start(&lab, &format!("-i any {choice}"));
-    let stage = Stage::new(&lab);
-    let played = stage.play("");
-    for held in played.iter().filter(|played| played.held.is_some()) {
-        watch.wait_for(held.name, |record| held.is_in(record) && record.client.process.is_some());
-    }
-    let records = watch.stop().records();
+    let (played, records) = Stage::new(&lab).play_before(watch, |record| record.client.process.is_some());
     for played in &played {
         let last = played.judge(&records);
         if let Some(evidence) = promise.clients.promise(played) {

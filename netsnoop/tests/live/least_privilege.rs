@@ -38,12 +38,7 @@ fn with_few_capabilities_every_client_has_its_owner() {
     let watch =
         Watch::spawn(restricted(&lab, enough()).args(["watch", "-o", "jsonl", "-i", "any", &settle()]));
     assert!(watch.is_ready(), "netsnoop does not start");
-    let stage = Stage::new(&lab);
-    let played = stage.play("");
-    for held in played.iter().filter(|played| played.held.is_some()) {
-        watch.wait_for(held.name, |record| held.is_in(record) && record.client.process.is_some());
-    }
-    let records = watch.stop().records();
+    let (played, records) = Stage::new(&lab).play_before(watch, |record| record.client.process.is_some());
     for played in &played {
         let last = played.judge(&records);
         // Where accept can only be seen through tracefs, server ends are left to what else is seen of them.

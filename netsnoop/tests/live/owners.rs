@@ -15,12 +15,7 @@ pub(crate) const TABLES_OR_LISTENER: [&str; 4] = ["socket_iterator", "sock_diag"
 fn everything_has_its_owner_by_kernel_events() {
     let Some(lab) = Lab::new("owners::everything_has_its_owner_by_kernel_events") else { return };
     let watch = Watch::start(&lab, "-i any");
-    let stage = Stage::new(&lab);
-    let played = stage.play("");
-    for held in played.iter().filter(|played| played.held.is_some()) {
-        watch.wait_for(held.name, |record| held.is_in(record));
-    }
-    let records = watch.stop().records();
+    let (played, records) = Stage::new(&lab).play_before(watch, |_| true);
     for played in &played {
         let last = played.judge(&records);
         last.client.must_be(&played.client, &["kernel_event"]);
@@ -44,12 +39,7 @@ fn without_ebpf_what_lasts_has_its_owner_and_nothing_a_wrong_one() {
         return;
     };
     let watch = Watch::start(&lab, "-i any --ebpf off");
-    let stage = Stage::new(&lab);
-    let played = stage.play("");
-    for held in played.iter().filter(|played| played.held.is_some()) {
-        watch.wait_for(held.name, |record| held.is_in(record) && is_named(record));
-    }
-    let records = watch.stop().records();
+    let (played, records) = Stage::new(&lab).play_before(watch, is_named);
     for played in &played {
         let last = played.judge(&records);
         if let (Some(_), Some(acceptor)) = (&played.held, &played.acceptor) {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use crate::lab::Lab;
 use crate::lab::records::Record;
 use crate::lab::traffic::{Traffic, Truth};
+use crate::lab::watch::Watch;
 
 /// A connection that really happened.
 pub(crate) struct Played {
@@ -72,6 +73,19 @@ impl<'a> Stage<'a> {
     pub(crate) fn play(&self, part: &str) -> Vec<Played> {
         let wanted = SCRIPTS.iter().zip(&self.servers).filter(|(script, _)| script.name.contains(part));
         wanted.map(|(script, server)| self.play_one(script, server.as_ref())).collect()
+    }
+
+    /// Plays all scripts before `watch`, waits until of each connection that lasts such a record is told, and ends it.
+    pub(crate) fn play_before(
+        &self,
+        watch: Watch,
+        is_told: impl Fn(&Record) -> bool,
+    ) -> (Vec<Played>, Vec<Record>) {
+        let played = self.play("");
+        for held in played.iter().filter(|played| played.held.is_some()) {
+            watch.wait_for(held.name, |record| held.is_in(record) && is_told(record));
+        }
+        (played, watch.stop().records())
     }
 
     fn play_one(&self, script: &Script, server: Option<&Traffic>) -> Played {

@@ -4,12 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::actor::Actor;
 use super::cgroup::Cgroups;
@@ -67,21 +66,9 @@ impl Node {
     fn feed(&self, place: Place, words: &[&str], text: &str) -> Result<()> {
         let program = words.first().copied().unwrap_or_default();
         let path = shell::find(program).with_context(|| format!("{program} is not on this machine"))?;
-        let mut child = self
-            .command(place, &path)
-            .args(words.get(1..).unwrap_or_default())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("starting {program}"))?;
-        let mut input = child.stdin.take().context("a child has no standard input")?;
-        input.write_all(text.as_bytes()).with_context(|| format!("handing {program} its text"))?;
-        drop(input);
-        let output = child.wait_with_output().with_context(|| format!("waiting for {program}"))?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{}: {}", words.join(" "), said.trim());
-        Ok(())
+        let mut command = self.command(place, &path);
+        command.args(words.get(1..).unwrap_or_default()).stdout(Stdio::null());
+        shell::feed(&mut command, text)
     }
 
     fn link(&self) -> Result<()> {

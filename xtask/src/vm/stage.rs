@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -187,17 +186,8 @@ impl Stage {
     fn archive(&self, archive: &Path) -> Result<()> {
         let output = fs::File::create(archive).with_context(|| format!("making {}", archive.display()))?;
         let list = shell::read(Command::new("find").arg(".").current_dir(&self.root))?;
-        let mut cpio = Command::new("cpio")
-            .args(["--quiet", "-o", "-H", "newc"])
-            .current_dir(&self.root)
-            .stdin(Stdio::piped())
-            .stdout(output)
-            .spawn()
-            .context("starting cpio")?;
-        let mut names = cpio.stdin.take().context("cpio has no standard input")?;
-        names.write_all(list.as_bytes()).context("handing cpio the file names")?;
-        drop(names);
-        ensure!(cpio.wait().context("waiting for cpio")?.success(), "cpio failed");
-        Ok(())
+        let mut cpio = Command::new("cpio");
+        cpio.args(["--quiet", "-o", "-H", "newc"]).current_dir(&self.root).stdout(output);
+        shell::feed(&mut cpio, &list)
     }
 }

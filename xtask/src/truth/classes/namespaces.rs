@@ -5,11 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sendto, socket_with};
 use rustix::thread::UnshareFlags;
 
 use super::{CLIENT, Class, ROOT, SERVER, plays, serves};
+use crate::shell;
 use crate::truth::node::{NOBODY_IN, NOBODY_OUT};
 use crate::truth::player::tcp::{self, From, Listen};
 use crate::truth::player::{Stage, become_user, new_namespace, udp};
@@ -62,17 +63,7 @@ fn ask_node(stage: &Stage) -> Result<()> {
 
 /// Hands `ip` a batch, in this thread's namespace.
 fn ip(batch: &str) -> Result<()> {
-    let mut child = Command::new("ip")
-        .args(["-batch", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .context("starting ip")?;
-    let mut input = child.stdin.take().context("ip has no standard input")?;
-    input.write_all(batch.as_bytes()).context("handing ip its batch")?;
-    drop(input);
-    ensure!(child.wait().context("waiting for ip")?.success(), "ip failed at {batch:?}");
-    Ok(())
+    shell::feed(Command::new("ip").args(["-batch", "-"]).stdout(Stdio::null()), batch)
 }
 
 fn use_brief_namespaces(stage: &Stage) -> Result<()> {
