@@ -31,6 +31,9 @@ pub enum Observation {
     PacketsUntil(Timestamp),
     /// What connection tracking translates (NAT).
     Translations(TranslationReport),
+    /// Every translation that began before this moment has been told of: the answer to
+    /// [`crate::reconcile::Reconciler::poll_hearing`].
+    TranslationsUntil(Timestamp),
 }
 
 /// A decoded packet and where it was seen.
@@ -131,8 +134,10 @@ pub struct SocketSnapshot {
     pub rung: Rung,
     /// When the look began. A socket younger than this may be missing from it.
     pub started: Timestamp,
-    /// When the last row had been read. Who holds the sockets of the rows was found out after that.
+    /// When the last row had been read.
     pub finished: Timestamp,
+    /// When their holders had been found.
+    pub searched: Timestamp,
     /// What was asked.
     pub scope: SnapshotScope,
     /// What was found.

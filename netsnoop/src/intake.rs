@@ -1,7 +1,9 @@
 //! What crosses the channel from the sources to the reconciler, and what happens when it is full:
 //! the loss is counted, and the source goes on.
 
+use std::io;
 use std::num::NonZeroU32;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
@@ -13,6 +15,7 @@ use netsnoop_core::packet::{Direction, LinkType};
 use netsnoop_core::reconcile::TableSize;
 use netsnoop_core::service::Services;
 use netsnoop_core::time::Timestamp;
+use rustix::event::{EventfdFlags, eventfd};
 
 use crate::counters::Counters;
 
@@ -64,6 +67,35 @@ pub struct Frame {
     pub direction: Direction,
     /// What was captured of it.
     pub data: Bytes,
+}
+
+/// Asks the conntrack thread how far it has read. It waits for the kernel meanwhile, so it is woken by a descriptor.
+#[derive(Clone, Debug)]
+pub struct HearingBell(Arc<OwnedFd>);
+
+impl HearingBell {
+    /// A new one (eventfd(2)).
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)))
+    }
+
+    /// Asks. Asked twice before an answer is asked once.
+    pub fn ring(&self) {
+        if let Err(error) = rustix::io::write(&self.0, &1_u64.to_ne_bytes()) {
+            log::debug!("asking how far connection tracking has been read: {error}");
+        }
+    }
+
+    /// Whether it was asked since the last time.
+    pub fn take(&self) -> bool {
+        rustix::io::read(&self.0, &mut [0; 8]).is_ok()
+    }
+}
+
+impl AsFd for HearingBell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 /// The sources' end of the channel.

@@ -31,7 +31,7 @@ use crate::announcement;
 use crate::config::{AgentConfig, CompareConfig, SourceConfig, WatchConfig};
 use crate::counters::Counters;
 use crate::failure::Failure;
-use crate::intake::{Input, Intake};
+use crate::intake::{HearingBell, Input, Intake};
 use crate::memory;
 use crate::outlet::{Outlet, Told};
 use crate::privileges::{Job, renounce};
@@ -138,8 +138,9 @@ fn run(config: &SourceConfig, plan: Plan) -> Result<(), Failure> {
     let Opened { captures, ebpf, ways, conntrack, .. } = opened;
     memory::give_back();
     let ways = ways.into_iter().zip(reconcilers).collect();
-    let running = start(captures, ways, plan, rungs)?;
-    sourcing::start_conntrack(conntrack, config.proc_root.clone(), running.intake.clone())?;
+    let bell = HearingBell::new().context("opening an eventfd")?;
+    let running = start(captures, ways, plan, (rungs, bell.clone()))?;
+    sourcing::start_conntrack(conntrack, config.proc_root.clone(), (running.intake.clone(), bell))?;
     // Every thread has started: what is left to this one is the ring.
     renounce(Job::KernelEvents)?;
     runtime.block_on(supervise(running, ebpf, signals))
@@ -149,7 +150,7 @@ fn start(
     captures: Vec<Capture>,
     ways: Vec<(OpenedWay, Reconciler)>,
     plan: Plan,
-    rungs: Vec<(Way, RungSet)>,
+    (rungs, hearing): (Vec<(Way, RungSet)>, HearingBell),
 ) -> anyhow::Result<Running> {
     let Plan { outputs, queue, counters, span, serving } = plan;
     let (inputs_in, inputs) = sync_channel(INTAKE_BATCHES);
@@ -180,6 +181,7 @@ fn start(
         let outlets = Outlets {
             records: outlets.clone(),
             rescans: sourcing::start_lookups(opened, intake.clone())?,
+            hearing: hearing.clone(),
             counters: counters.clone(),
         };
         tracks.push(Track { way, reconciler, outlets });

@@ -20,7 +20,7 @@ use netsnoop_core::time::Timestamp;
 
 use crate::clock;
 use crate::counters::{Counter, Counters};
-use crate::intake::{Frame, FrameBatch, Input, Report};
+use crate::intake::{Frame, FrameBatch, HearingBell, Input, Report};
 use crate::outlet::Outlet;
 
 /// How long the thread sleeps when nothing is due.
@@ -37,6 +37,8 @@ pub struct Outlets {
     pub records: Vec<Outlet>,
     /// To the lookup thread.
     pub rescans: SyncSender<Rescan>,
+    /// To the conntrack thread.
+    pub hearing: HearingBell,
     /// For what finds no room there.
     pub counters: Arc<Counters>,
 }
@@ -156,6 +158,9 @@ impl Reconciling {
             while let Some(record) = reconciler.poll_record(now) {
                 let record = Arc::new(record);
                 outlets.records.iter().for_each(|outlet| outlet.offer(*way, &record));
+            }
+            if reconciler.poll_hearing(now) {
+                outlets.hearing.ring();
             }
             while let Some(rescan) = reconciler.poll_rescan(now) {
                 offer(&outlets.rescans, rescan, &outlets.counters.lookups_lost_in_channel);

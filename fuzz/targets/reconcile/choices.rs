@@ -252,6 +252,7 @@ pub(crate) fn snapshot(
         rung,
         started: now,
         finished: now,
+        searched: now,
         scope,
         sockets,
         only_user: None,

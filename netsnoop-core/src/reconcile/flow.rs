@@ -143,6 +143,8 @@ pub(super) struct Flow {
     pub(super) queued: bool,
     /// Whether it waits for packets that may take back what a look told.
     pub(super) awaits_packets: bool,
+    /// Whether it waits to hear whether it is translated.
+    pub(super) awaits_hearing: bool,
     /// When its one timer wakes it: at its deadline or before.
     pub(super) wakes_at: Option<Timestamp>,
     /// When unanswered ends are looked up.
@@ -176,6 +178,7 @@ impl Flow {
             changed: false,
             queued: false,
             awaits_packets: false,
+            awaits_hearing: false,
             wakes_at: None,
             lookup_at: at,
             resumed: None,

@@ -16,12 +16,9 @@ use alloc::vec::Vec;
 
 /// Where kernel hooks report, an event is at most this much behind its packet; only then is it missed.
 const HOOK_LATENCY: Duration = Duration::from_millis(25);
-/// An entry of connection tracking is told of as soon as the first packet has passed, which is before it is answered;
-/// it is read by another thread than that packet, which may be a little later.
-const TRANSLATION_LATENCY: Duration = Duration::from_millis(50);
 /// The longest that packets are held back because the kernel's events are behind them: on an idle node no
 /// event shows that none is.
-const EVENTS_BEHIND_MAX: Duration = Duration::from_secs(1);
+pub(super) const EVENTS_BEHIND_MAX: Duration = Duration::from_secs(1);
 /// How soon to look again whether the events have caught up.
 const CATCH_UP_CHECK: Duration = Duration::from_millis(50);
 /// A SYN nobody answers is given up after the kernel's own retries (tcp_syn_retries 6: 127 s, tcp(7)).
@@ -66,6 +63,7 @@ impl Reconciler {
             self.enqueue(id);
         } else {
             self.await_packets(now, id);
+            self.await_hearing(now, id);
         }
         // One that waits to be told is looked at again when it has been.
         if let Some(flow) = self.flows.get(id).filter(|flow| !flow.queued) {
@@ -169,10 +167,12 @@ impl Reconciler {
     }
 
     fn has_told_enough(&self, now: Timestamp, flow: &Flow) -> bool {
+        if self.may_be_translated(now, flow) {
+            return false;
+        }
         now >= self.settles_at(flow) && self.has_heard_of(now, flow.first_seen)
             // A line that says how the handshake went is worth a round trip's wait.
             || flow.state != ConnectionState::Connecting
-                && self.has_heard_of_translation(now, flow)
                 && flow.both().into_iter().all(|(side, end)| self.is_final(flow, side, end))
     }
 
@@ -192,19 +192,6 @@ impl Reconciler {
         !self.settings.hooks.connect
             || self.newest_event >= moment
             || now >= moment + self.settings.settle + EVENTS_BEHIND_MAX
-    }
-
-    /// Whether it would be known by now if the connection were translated. One with an owner at both ends has no
-    /// other name, as a name that was given belongs to nobody's socket.
-    fn has_heard_of_translation(&self, now: Timestamp, flow: &Flow) -> bool {
-        !self.hears_translations
-            || flow.path.is_some()
-            || flow.both().iter().all(|(_, end)| end.attribution.has_owner())
-            || now >= self.translation_due(flow)
-    }
-
-    fn translation_due(&self, flow: &Flow) -> Timestamp {
-        flow.lookup_at - self.lookup_delay() + TRANSLATION_LATENCY
     }
 
     fn is_final(&self, flow: &Flow, side: Side, end: &End) -> bool {
@@ -262,10 +249,8 @@ impl Reconciler {
                     .both()
                     .iter()
                     .any(|(_, end)| end.search == Search::NotAsked && !end.attribution.has_owner());
-            let translated = self.translation_due(flow);
-            let waits_for_that = self.hears_translations && translated > now && flow.path.is_none();
             let settles = later(self.settles_at(flow), now);
-            let settles = if waits_for_that { translated.min(settles) } else { settles };
+            let settles = self.hearing_due(now, flow).map_or(settles, |due| due.min(settles));
             return if asks { flow.lookup_at.min(settles) } else { settles };
         }
         if let Some(ended) = flow.ended_at {

@@ -12,16 +12,18 @@ use super::flow::{Search, Side};
 use super::flow_table::FlowId;
 use super::namespace_table::{NamespaceId, Place};
 use super::packets::PACKET_CLOCK_ERROR;
-use super::snapshots::{Look, all_holders, evidence_of, is_listener};
+use super::snapshots::{Look, all_holders, evidence_of, incomplete, is_listener, serves_anybody};
 use crate::attribution::{Attribution, Evidence, Reason};
 use crate::connection::{ConnectionState, Role};
-use crate::five_tuple::FiveTuple;
+use crate::five_tuple::{FiveTuple, Transport};
 use crate::observation::SocketSnapshot;
 use crate::process::Process;
 use crate::socket::SocketRow;
 use crate::socket_match::{Rows, awaits_accept};
 use crate::time::Timestamp;
 
+/// For how long those who serve a port are taken to be the same, if nothing shows that they were so before.
+const GROUP_LASTS: Duration = Duration::from_millis(5);
 /// How long after a look that told no process the next one comes: soon, as sockets are accepted and closed soon,
 /// then less and less often.
 const LOOK_PAUSES: [Duration; 4] = [
@@ -52,7 +54,11 @@ impl Reconciler {
             }
             let connected = best.iter().any(|row| !is_listener(row) && !row.holders.is_empty());
             let listening = all_holders(&rows.answering(&tuple.listening()));
+            let serving = serving(&rows, &tuple, &best);
+            let late = self.is_late(asked, (namespace, &serving), snapshot.searched);
+            self.serving.note(namespace, &serving, snapshot.searched);
             if connected && self.may_be_of_another(asked, (snapshot.started, snapshot.finished)) {
+                let listening = if late { Vec::new() } else { listening };
                 let gone = self.owner_of_the_gone(asked, listening).or_user(snapshot.only_user);
                 self.end_search(now, asked, gone);
                 continue;
@@ -65,13 +71,14 @@ impl Reconciler {
                 listening: &listening,
                 again: pause.is_some(),
                 only_user: snapshot.only_user,
-                started: snapshot.started,
+                late,
             };
             match best.as_slice() {
                 rows if rows.iter().all(|row| is_listener(row)) => {
                     self.take_listener_rows((id, side), rows, &look)
                 }
                 [row] => self.take_row((id, side), row, &look),
+                [row, ..] if late => self.attribute(id, side, incomplete(row), Some(snapshot.rung)),
                 rows => {
                     let shared = Attribution::holders(all_holders(rows), evidence_of(snapshot.rung), None);
                     self.attribute(id, side, shared, Some(snapshot.rung));
@@ -80,6 +87,33 @@ impl Reconciler {
             self.looked((id, side), snapshot.finished, pause.map(|pause| now + pause));
             self.learn_role_from_listeners(id);
             self.review(now, id);
+        }
+    }
+
+    /// Whether `serving`, which had been found by `searched`, may be others than those who served the port when a
+    /// connection to it began: a worker of a group may have left since, and was perhaps the one.
+    fn is_late(
+        &self,
+        (id, side): (FlowId, Side),
+        (namespace, serving): (NamespaceId, &[&SocketRow]),
+        searched: Timestamp,
+    ) -> bool {
+        let Some(flow) = self.flows.get(id) else { return false };
+        let is_soon = searched <= flow.first_seen + GROUP_LASTS;
+        let is_group = serving.len() > 1
+            || serving.first().is_some_and(|row| row.inode.is_none() && row.holders.len() > 1);
+        let is_asked_for = !serving.is_empty() && (is_group || flow.client != side);
+        let stood = || self.serving.stood(namespace, serving, flow.first_seen);
+        is_asked_for && !is_soon && !flow.preexisting && !stood()
+    }
+
+    /// Notes who serves which port.
+    pub(super) fn note_serving(&mut self, namespace: NamespaceId, snapshot: &SocketSnapshot) {
+        let mut serving: Vec<&SocketRow> =
+            snapshot.sockets.iter().filter(|row| serves_anybody(row)).collect();
+        serving.sort_by_key(|row| row.tuple);
+        for port in serving.chunk_by(|one, other| one.tuple == other.tuple) {
+            self.serving.note(namespace, port, snapshot.searched);
         }
     }
 
@@ -203,6 +237,16 @@ impl Reconciler {
             flow.advance(ConnectionState::Closed, now);
         }
         self.settle_search(now, (namespace, tuple), asked_at, answer);
+    }
+}
+
+/// The rows that serve the port of `tuple`'s own end; `best` are those that answer for it.
+fn serving<'a>(rows: &Rows<'a>, tuple: &FiveTuple, best: &[&'a SocketRow]) -> Vec<&'a SocketRow> {
+    match tuple.transport {
+        Transport::Tcp => rows.answering(&tuple.listening()),
+        Transport::Udp | Transport::UdpLite => {
+            best.iter().copied().filter(|row| serves_anybody(row)).collect()
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use core::num::NonZeroU64;
 use core::time::Duration;
 
 use super::Reconciler;
-use super::flow::{Flow, Side};
+use super::flow::{End, Flow, Side};
 use super::flow_table::FlowId;
 use super::namespace_table::{NamespaceId, Place};
 use crate::five_tuple::{Endpoint, FiveTuple, Transport};
@@ -70,10 +70,11 @@ impl Reconciler {
         if both_addressed && near.sock_address != sighting.sock_address {
             return None;
         }
-        // Of a datagram flow the first event may come after the datagram; a TCP connection begins with its SYN.
-        let is_tcp = flow.transport == Transport::Tcp;
-        let is_older = is_tcp && sighting.at.is_some_and(|at| at + HOOK_TO_PACKET_MAX < flow.first_seen);
         let sequence = flow.isn.zip(sighting.isn).map(|(known, seen)| known == seen);
+        // Of a datagram flow the first event may come after the datagram; a TCP connection begins with its SYN. A
+        // process may be held up between the two for as long as others run, so the sequence number knows better.
+        let is_tcp = flow.transport == Transport::Tcp && sequence != Some(true);
+        let is_older = is_tcp && sighting.at.is_some_and(|at| at + HOOK_TO_PACKET_MAX < flow.first_seen);
         // What is concluded from an address may be out of date, for a pod that was given that of another one; the
         // same number from the same ports is no accident.
         let is_concluded = sighting.namespace.is_none() && !sighting.tuple.local.address.is_loopback();
@@ -107,7 +108,8 @@ impl Reconciler {
                 (flow.path.is_none() || own == seen) && differ(place, at)
             };
             let own = [flow.tuple(side).local, flow.tuple(side.other()).local];
-            return !differs(own[0], sighting.tuple.local, near.place, local)
+            return self.may_send_from(near, sighting.tuple.local)
+                && !differs(own[0], sighting.tuple.local, near.place, local)
                 && !differs(own[1], sighting.tuple.remote, far.place, remote);
         };
         if near.place_certain && near.namespace_id() != Some(namespace) {
@@ -125,6 +127,18 @@ impl Reconciler {
             _ if sighting.tuple.local.address.is_loopback() => !differ(near.place, Place::Local(namespace)),
             _ => true,
         }
+    }
+}
+
+impl Reconciler {
+    /// Whether a packet from `seen` may be of the socket at `end`: one that is bound to no address sends from those of
+    /// its namespace, and never from one that it is given on the way.
+    fn may_send_from(&self, end: &End, seen: Endpoint) -> bool {
+        let bound_to_none = end.place_certain && end.endpoint.is_wildcard() && !seen.is_wildcard();
+        end.namespace_id().filter(|_| bound_to_none).is_none_or(|namespace| {
+            !self.namespaces.knows_addresses(namespace)
+                || self.namespaces.place_seen_from(namespace, seen.address) == Place::Local(namespace)
+        })
     }
 }
 

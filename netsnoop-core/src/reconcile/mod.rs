@@ -4,13 +4,15 @@
 //! - [`Reconciler::handle`] takes one observation,
 //! - [`Reconciler::handle_timeout`] lets time pass,
 //! - [`Reconciler::poll_record`] hands out what is to be told,
-//! - [`Reconciler::poll_rescan`] hands out what is to be asked,
+//! - [`Reconciler::poll_rescan`] hands out what is to be asked, [`Reconciler::poll_hearing`] whether to ask how far
+//!   connection tracking has been read,
 //! - [`Reconciler::poll_timeout`] says when `handle_timeout` is next worth calling.
 //!
-//! Call `handle` or `handle_timeout`, then both polls until they return `None`.
+//! Call `handle` or `handle_timeout`, then the polls until they return `None`.
 
 mod flow;
 mod flow_table;
+mod hearing;
 mod kernel_events;
 mod lifecycle;
 mod listener_table;
@@ -24,6 +26,7 @@ mod process_table;
 mod questions;
 mod records;
 mod resumed;
+mod serving_table;
 mod settings;
 mod snapshots;
 mod table_owner;
@@ -47,10 +50,12 @@ use crate::time::Timestamp;
 
 use flow::{Flow, Side};
 use flow_table::{FlowId, FlowTable};
+use hearing::Hearing;
 use listener_table::ListenerTable;
 use namespace_table::{NamespaceId, NamespaceTable, Place};
 use process_table::ProcessTable;
 use questions::{Question, Questions};
+use serving_table::ServingTable;
 pub use settings::{Hooks, Settings};
 use translation::FirstSight;
 use translation_table::TranslationTable;
@@ -82,10 +87,10 @@ pub struct Reconciler {
     namespaces: NamespaceTable,
     processes: ProcessTable,
     listeners: ListenerTable,
+    serving: ServingTable,
     flows: FlowTable,
     translations: TranslationTable,
-    /// Whether connection tracking reports.
-    hears_translations: bool,
+    hearing: Hearing,
     questions: Questions,
     /// Connections with something to tell.
     ready: VecDeque<FlowId>,
@@ -115,9 +120,10 @@ impl Reconciler {
             namespaces: NamespaceTable::new(hasher.clone()),
             processes: ProcessTable::new(hasher.clone(), settings.processes_max),
             listeners: ListenerTable::new(hasher.clone()),
+            serving: ServingTable::new(hasher.clone()),
             flows: FlowTable::new(hasher.clone(), settings.connections_max),
             translations: TranslationTable::new(hasher.clone(), settings.translations_max),
-            hears_translations: false,
+            hearing: Hearing::default(),
             questions: Questions::new(hasher, settings.questions_max),
             ready: VecDeque::new(),
             missing: None,
@@ -146,6 +152,7 @@ impl Reconciler {
                 }
             }
             Observation::Translations(report) => self.handle_translations(now, report),
+            Observation::TranslationsUntil(until) => self.handle_translations_until(now, until),
             Observation::Topology(topology) => {
                 self.namespaces.replace(topology);
                 // It may have been read just before what it was asked for came into being: one more try.
@@ -180,6 +187,12 @@ impl Reconciler {
                 },
             }
         }
+    }
+
+    /// Whether to ask now up to when connection tracking has been read. The answer is
+    /// [`Observation::TranslationsUntil`].
+    pub fn poll_hearing(&mut self, now: Timestamp) -> bool {
+        self.hearing.take_question(now)
     }
 
     /// When [`Self::handle_timeout`] is next worth calling.

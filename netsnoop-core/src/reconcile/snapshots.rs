@@ -2,8 +2,6 @@
 //!
 //! Left out: what follows for the ends that were asked about (`looks`).
 
-use core::time::Duration;
-
 use super::Reconciler;
 use super::flow::{Flow, Search, Side};
 use super::flow_table::FlowId;
@@ -23,9 +21,6 @@ use crate::time::Timestamp;
 
 use alloc::vec::Vec;
 
-/// For how long a group of sockets at one port is taken to be the same.
-const GROUP_LASTS: Duration = Duration::from_millis(5);
-
 /// How strong what a rung's tables show is.
 pub(super) const fn evidence_of(rung: Rung) -> Evidence {
     match rung {
@@ -43,8 +38,8 @@ pub(super) struct Look<'a> {
     /// Whether there will be another look, so that nothing is told of a row without an owner.
     pub(super) again: bool,
     pub(super) only_user: Option<u32>,
-    /// When it began.
-    pub(super) started: Timestamp,
+    /// Whether others may have served the port when the connection began than those it found.
+    pub(super) late: bool,
 }
 
 impl Reconciler {
@@ -57,6 +52,7 @@ impl Reconciler {
         }
         match &snapshot.scope {
             SnapshotScope::Whole => {
+                self.note_serving(namespace, &snapshot);
                 for row in snapshot.sockets.iter().filter(|row| is_connected(row)) {
                     self.learn_connected(now, namespace, row, &snapshot);
                 }
@@ -125,13 +121,7 @@ impl Reconciler {
             self.take_row(
                 (id, side),
                 row,
-                &Look {
-                    rung: snapshot.rung,
-                    listening: &[],
-                    again: false,
-                    only_user: None,
-                    started: snapshot.started,
-                },
+                &Look { rung: snapshot.rung, listening: &[], again: false, only_user: None, late: false },
             );
             if let Some(flow) = self.flows.get_mut(id) {
                 flow.end_mut(side).search = Search::Done;
@@ -167,7 +157,8 @@ impl Reconciler {
         }
         let attribution = owner_of(row, origin(flow, side, look.listening), evidence_of(look.rung));
         let attribution = attribution.or_user(look.only_user);
-        let attribution = if is_late_group(flow, row, look.started) { incomplete(row) } else { attribution };
+        let is_by_port = serves_anybody(row) || attribution.evidence == Some(Evidence::Listener);
+        let attribution = if look.late && is_by_port { incomplete(row) } else { attribution };
         let end = flow.end(side);
         // The one that listened alone when the SYN came is the only one that can have accepted.
         let is_known = end.attribution.evidence == Some(Evidence::Listener)
@@ -191,9 +182,7 @@ impl Reconciler {
         let holders = all_holders(rows);
         let lack = rows.iter().find_map(|row| row.holders_lack.filter(|_| row.holders.is_empty()));
         let uid = rows.first().and_then(|row| row.uid);
-        let is_late =
-            |row: &&&SocketRow| self.flows.get(id).is_some_and(|flow| is_late_group(flow, row, look.started));
-        let attribution = match (lack, rows.iter().find(is_late)) {
+        let attribution = match (lack, rows.first().filter(|_| look.late)) {
             (None, None) => Attribution::holders(holders, Evidence::Listener, uid),
             (None, Some(row)) => incomplete(row),
             (Some(reason), _) => Attribution::namespace(reason, uid),
@@ -202,14 +191,8 @@ impl Reconciler {
     }
 }
 
-/// Whether `row` stands for a group of sockets (`SO_REUSEPORT`) that may have been larger when the flow began: what
-/// was sent then went to one of them, perhaps to one that was closed since.
-fn is_late_group(flow: &Flow, row: &SocketRow, looked: Timestamp) -> bool {
-    let is_group = row.inode.is_none() && row.holders.len() > 1;
-    is_group && !flow.preexisting && looked > flow.first_seen + GROUP_LASTS
-}
-
-const fn incomplete(row: &SocketRow) -> Attribution {
+/// What is told of an end by a look that may have missed some of those who served its port.
+pub(super) const fn incomplete(row: &SocketRow) -> Attribution {
     Attribution::namespace(Reason::Ambiguous, row.uid)
 }
 
@@ -227,6 +210,11 @@ fn origin<'a>(flow: &Flow, side: Side, listening: &'a [Process]) -> Origin<'a> {
 
 pub(super) fn all_holders(rows: &[&SocketRow]) -> Vec<Process> {
     rows.iter().flat_map(|row| &row.holders).copied().collect()
+}
+
+/// Whether whoever sends to its port gets to this socket: it listens, or takes datagrams from anybody.
+pub(super) fn serves_anybody(row: &SocketRow) -> bool {
+    is_listener(row) || row.tuple.transport != Transport::Tcp && row.tuple.remote.port == 0
 }
 
 pub(super) fn is_listener(row: &SocketRow) -> bool {

@@ -39,7 +39,7 @@ impl Reconciler {
         if let Tracker::Numbered(number) = tracker {
             self.notice(Missing::Namespace(number));
         }
-        self.hears_translations = true;
+        self.hearing.reports = true;
         self.translations.forget_ended(now - self.settings.linger);
         if whole {
             let present: Vec<Translation> = changes
@@ -136,22 +136,24 @@ impl Reconciler {
 
     /// An entry that was told of after its connection was seen, under one of its names or under several.
     fn translate_held(&mut self, now: Timestamp, step: Translation, tracker: Tracker, at: Timestamp) {
-        let asked = self.flow_called(step.original, tracker, at);
-        let renamed = self.flow_renamed(&step, tracker, at).filter(|id| Some(*id) != asked);
-        let (Some(kept), other) = (asked.or(renamed), asked.and(renamed)) else { return };
-        let is_told = |id| self.flows.get(id).is_some_and(|flow| flow.opened);
+        let mut held: Vec<FlowId> = self.flow_called(step.original, tracker, at).into_iter().collect();
+        for id in self.flows_renamed(&step, tracker, at) {
+            if !held.contains(&id) {
+                held.push(id);
+            }
+        }
         // What was told of goes on under its number.
-        let (kept, other) = match other {
-            Some(other) if is_told(other) && !is_told(kept) => (other, Some(kept)),
-            _ => (kept, other),
-        };
+        let is_told = |id: &FlowId| self.flows.get(*id).is_some_and(|flow| flow.opened);
+        let Some(kept) = held.iter().copied().find(is_told).or(held.first().copied()) else { return };
         let mut next = Some(step);
         while let Some(step) = next {
             self.take_step_held(kept, step);
             next = self.flows.get(kept).and_then(|flow| self.further_step(flow, at));
         }
-        if let Some(other) = other.filter(|other| self.are_one(kept, *other)) {
-            self.merge(now, kept, other);
+        for other in held.into_iter().filter(|id| *id != kept) {
+            if self.are_one(kept, other) {
+                self.merge(now, kept, other);
+            }
         }
         self.review(now, kept);
     }
@@ -168,17 +170,15 @@ impl Reconciler {
             .max()
     }
 
-    /// The newest connection that may be called as `step` renames one, and that is not known to be called so by
-    /// another step.
-    fn flow_renamed(&self, step: &Translation, tracker: Tracker, at: Timestamp) -> Option<FlowId> {
+    /// The newest connections that may be called as `step` renames one, a name each, and that are not known to be
+    /// called so by another step. A packet may be seen under each name, and its answer too.
+    fn flows_renamed(&self, step: &Translation, tracker: Tracker, at: Timestamp) -> Vec<FlowId> {
         let names = step.names().into_iter().flatten().filter(|name| *name != step.original);
-        names
-            .filter_map(|name| self.flow_called(name, tracker, at))
-            .filter(|id| {
-                let path = self.flows.get(*id).map(|flow| flow.path.as_ref());
-                path.is_some_and(|path| path.is_none_or(|path| path.goes_on_with(step)))
-            })
-            .max()
+        let is_free = |id: &FlowId| {
+            let path = self.flows.get(*id).map(|flow| flow.path.as_ref());
+            path.is_some_and(|path| path.is_none_or(|path| path.goes_on_with(step)))
+        };
+        names.filter_map(|name| self.flow_called(name, tracker, at)).filter(is_free).collect()
     }
 
     /// Renames a held connection, and moves the ends that turn out to be elsewhere.

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use netsnoop_core::observation::Rescan;
 
 use super::spawn;
-use crate::intake::Intake;
+use crate::intake::{HearingBell, Intake};
 use crate::privileges::Job;
 use crate::sources::capture::{Capture, CaptureError, Progress};
 use crate::sources::conntrack::{self, Conntrack, Unavailable};
@@ -39,7 +39,7 @@ pub(super) fn start_capture(
 pub(super) fn start_conntrack(
     opened: Result<Conntrack, Unavailable>,
     proc_root: PathBuf,
-    intake: Intake,
+    (intake, bell): (Intake, HearingBell),
 ) -> anyhow::Result<()> {
     if matches!(opened, Err(Unavailable::Refused(_))) {
         return Ok(());
@@ -47,8 +47,8 @@ pub(super) fn start_conntrack(
     // Not joined: it waits for events, and there is nothing in it to be handed over at the end.
     spawn("conntrack", Job::Conntrack, move || {
         let ended = match opened {
-            Ok(conntrack) => conntrack.run(&intake),
-            Err(_) => conntrack::run_once_loaded(&proc_root, &intake),
+            Ok(conntrack) => conntrack.run(&intake, &bell),
+            Err(_) => conntrack::run_once_loaded(&proc_root, &intake, &bell),
         };
         if let Err(error) = ended {
             log::warn!("new translations (NAT) are no longer known: {error:#}");

@@ -79,7 +79,9 @@ fn walk(
     }
     holders.fill(snapshots.iter_mut().flat_map(|snapshot| &mut snapshot.sockets));
     let finished = clock::now();
-    snapshots.iter_mut().for_each(|snapshot| snapshot.finished = finished);
+    for snapshot in &mut snapshots {
+        (snapshot.finished, snapshot.searched) = (finished, finished);
+    }
     Ok(Walk { snapshots, processes: holders.processes() })
 }
 
@@ -117,6 +119,7 @@ impl TableReader<'_> {
             rung,
             started,
             finished: started,
+            searched: started,
             scope,
             sockets,
             only_user: None,

@@ -176,6 +176,7 @@ impl SocketLookup {
             rung: self.tables.rung(),
             started,
             finished: clock::now(),
+            searched: clock::now(),
             scope: SnapshotScope::Ended,
             sockets: Vec::new(),
             only_user: None,
@@ -201,6 +202,7 @@ impl SocketLookup {
         counters: &Counters,
     ) -> SocketSnapshot {
         self.search_holders(&mut found, started, counters);
+        let searched = clock::now();
         self.look_again_for_the_unheld(&mut found, counters);
         let Company { only_user, oldest } = self.company(&found);
         let (count, took) = (wanted.len(), clock::now().since(started));
@@ -221,6 +223,7 @@ impl SocketLookup {
             rung: found.rung,
             started,
             finished: found.finished,
+            searched,
             scope: SnapshotScope::Wanted { missing: found.missing },
             sockets,
             only_user,

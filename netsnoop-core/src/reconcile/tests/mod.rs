@@ -1,10 +1,12 @@
 //! Tests of the reconciler: a small world of two pods, a node and somebody outside, told of by hand-made
 //! observations. No clock, no sleep: time is what each test says it is.
 
+mod hearing;
 mod kernel;
 mod lookups;
 mod packets;
 mod properties;
+mod serving;
 mod translation;
 
 use core::net::IpAddr;
@@ -74,6 +76,8 @@ pub(super) struct World {
     pub(super) reconciler: Reconciler,
     pub(super) told: Vec<ConnectionRecord>,
     pub(super) asked: Vec<Rescan>,
+    /// Whether connection tracking is said to have been read up to now when that is asked.
+    pub(super) hears: bool,
 }
 
 impl World {
@@ -83,7 +87,7 @@ impl World {
 
     pub(super) fn with(settings: Settings) -> Self {
         let reconciler = Reconciler::new(settings);
-        let mut world = Self { reconciler, told: Vec::new(), asked: Vec::new() };
+        let mut world = Self { reconciler, told: Vec::new(), asked: Vec::new(), hears: true };
         world.see(0, Observation::Topology(topology()));
         world.asked.clear();
         world
@@ -109,6 +113,10 @@ impl World {
         loop {
             while let Some(record) = self.reconciler.poll_record(at(millis)) {
                 self.told.push(record);
+            }
+            if self.hears && self.reconciler.poll_hearing(at(millis)) {
+                self.reconciler.handle(at(millis), Observation::TranslationsUntil(at(millis)));
+                continue;
             }
             let Some(rescan) = self.reconciler.poll_rescan(at(millis)) else { break };
             if let Rescan::Process(process) = &rescan {
@@ -269,6 +277,8 @@ pub(super) fn snapshot(
         rung,
         started: read_at,
         finished: read_at,
+        // So soon that nobody had left.
+        searched: Timestamp::default(),
         scope,
         sockets,
         only_user: None,

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use netsnoop_core::observation::{Observation, Tracker, TranslationReport};
+use netsnoop_core::time::Timestamp;
 use netsnoop_core::translation::TranslationChange;
 use rustix::io::Errno;
 
@@ -29,7 +30,7 @@ use super::netns::on_own_thread;
 use super::proc_fs::count_unreadable;
 use crate::clock;
 use crate::counters::Counters;
-use crate::intake::{Input, Intake};
+use crate::intake::{HearingBell, Input, Intake};
 
 use socket::{Events, Listing};
 
@@ -95,25 +96,44 @@ impl Conntrack {
         self.events.hears_others
     }
 
-    /// Hands over what begins and ends, until nobody listens any more. Call it on a thread of its own, at home.
-    pub fn run(mut self, intake: &Intake) -> anyhow::Result<()> {
+    /// Hands over what begins and ends, and when `bell` asks up to when that is all, until nobody listens any more.
+    /// Call it on a thread of its own, at home.
+    pub fn run(mut self, intake: &Intake, bell: &HearingBell) -> anyhow::Result<()> {
+        let ended = self.hear(intake, bell);
+        if ended.is_err() {
+            // Nobody need wait for what will not come.
+            intake
+                .insist(Input::Observation(Observation::TranslationsUntil(Timestamp::from_nanos(u64::MAX))));
+        }
+        ended
+    }
+
+    fn hear(&mut self, intake: &Intake, bell: &HearingBell) -> anyhow::Result<()> {
+        let mut is_asked = false;
         loop {
-            for report in self.gather(intake.counters())? {
+            self.events.wait(bell).context("wait for the events of connection tracking")?;
+            is_asked |= bell.take();
+            let read_from = clock::now();
+            let (reports, is_all) = self.gather(intake.counters())?;
+            let told = reports.into_iter().map(Observation::Translations);
+            let until = (is_asked && is_all).then_some(Observation::TranslationsUntil(read_from));
+            is_asked &= !is_all;
+            for observation in told.chain(until) {
                 // Waiting here fills the kernel's buffer, and that it overflowed is told; a loss here would not be.
-                if !intake.insist(Input::Observation(Observation::Translations(report))) {
+                if !intake.insist(Input::Observation(observation)) {
                     return Ok(());
                 }
             }
         }
     }
 
-    /// Waits for an event and takes those that wait behind it. After a loss everything is listed anew, once what
+    /// Takes the events that wait, and says whether those were all. After a loss everything is listed anew, once what
     /// the kernel still held is read: it is older than the listing.
-    fn gather(&mut self, counters: &Counters) -> anyhow::Result<Vec<TranslationReport>> {
+    fn gather(&mut self, counters: &Counters) -> anyhow::Result<(Vec<TranslationReport>, bool)> {
         let mut reports: Vec<TranslationReport> = Vec::new();
-        let mut lost = false;
-        for read in 0..BATCH_MAX {
-            match self.events.read(read == 0, counters) {
+        let (mut lost, mut is_all) = (false, false);
+        for _ in 0..BATCH_MAX {
+            match self.events.read(counters) {
                 Ok((tracker, datagram)) => {
                     counters.conntrack_events.add(1);
                     match reports.last_mut() {
@@ -122,7 +142,10 @@ impl Conntrack {
                     }
                 }
                 Err(error) => match Errno::from_io_error(&error) {
-                    Some(Errno::AGAIN) => break,
+                    Some(Errno::AGAIN) => {
+                        is_all = true;
+                        break;
+                    }
                     Some(Errno::INTR) => {}
                     Some(Errno::NOBUFS) => lost = true,
                     _ => return Err(error).context("read the events of connection tracking"),
@@ -133,19 +156,19 @@ impl Conntrack {
             counters.conntrack_overflows.add(1);
             reports.push(list_here(counters)?);
         }
-        Ok(reports)
+        Ok((reports, is_all))
     }
 }
 
 /// Waits until connections are tracked, then does as [`Conntrack::run`].
-pub fn run_once_loaded(proc_root: &Path, intake: &Intake) -> anyhow::Result<()> {
+pub fn run_once_loaded(proc_root: &Path, intake: &Intake, bell: &HearingBell) -> anyhow::Result<()> {
     loop {
         thread::sleep(LOADED_CHECK);
         match Conntrack::open(proc_root) {
             Ok(conntrack) => {
                 let listed = Observation::Translations(list_here(intake.counters())?);
                 return if intake.insist(Input::Observation(listed)) {
-                    conntrack.run(intake)
+                    conntrack.run(intake, bell)
                 } else {
                     Ok(())
                 };

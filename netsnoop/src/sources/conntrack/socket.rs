@@ -10,12 +10,14 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use netsnoop_core::observation::Tracker;
 use netsnoop_core::translation::TranslationChange;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 
 use super::super::netlink::{Message, Netlink, messages};
 use super::message::{ListAll, Told};
 use crate::counters::Counters;
+use crate::intake::HearingBell;
 
 /// The kernel writes one event into a datagram, of a few hundred bytes.
 const DATAGRAM_BYTES: usize = 64 * 1024;
@@ -57,9 +59,19 @@ impl Events {
         Ok(Self { socket, datagram: vec![0; DATAGRAM_BYTES], hears_others })
     }
 
-    /// Reads the next event, which it waits for if `wait`. `WouldBlock`: there is none; ENOBUFS: some were lost.
-    pub(super) fn read(&mut self, wait: bool, counters: &Counters) -> io::Result<(Tracker, Datagram)> {
-        let (length, id) = receive(&self.socket, &mut self.datagram, wait)?;
+    /// Waits for an event, or for `bell`.
+    pub(super) fn wait(&self, bell: &HearingBell) -> io::Result<()> {
+        let events = self.socket.as_fd();
+        let mut wakers = [PollFd::new(&events, PollFlags::IN), PollFd::new(bell, PollFlags::IN)];
+        match poll(&mut wakers, None) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads the next event. `WouldBlock`: there is none; ENOBUFS: some were lost.
+    pub(super) fn read(&mut self, counters: &Counters) -> io::Result<(Tracker, Datagram)> {
+        let (length, id) = receive(&self.socket, &mut self.datagram)?;
         let told = self.datagram.get(..length).unwrap_or_default();
         let datagram = read_messages(told, counters)?;
         Ok((id.map_or(Tracker::Own, Tracker::Numbered), datagram))
@@ -152,7 +164,7 @@ struct Control([u8; 64]);
 
 /// Reads one datagram: its length, and the id of the namespace it is from if that is another one (man 7 netlink,
 /// NETLINK_LISTEN_ALL_NSID, since Linux 4.2), which no crate at hand reads.
-fn receive(socket: &Socket, into: &mut [u8], wait: bool) -> io::Result<(usize, Option<i32>)> {
+fn receive(socket: &Socket, into: &mut [u8]) -> io::Result<(usize, Option<i32>)> {
     let mut control = Control([0; 64]);
     let mut part = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     // SAFETY: a `msghdr` of zeros is one without name, parts and control.
@@ -161,10 +173,9 @@ fn receive(socket: &Socket, into: &mut [u8], wait: bool) -> io::Result<(usize, O
     header.msg_iovlen = 1;
     header.msg_control = (&raw mut control.0).cast();
     header.msg_controllen = control.0.len();
-    let flags = if wait { 0 } else { libc::MSG_DONTWAIT };
     // SAFETY: the descriptor is open for the call; the header's part is `into`, writable for its whole length, its
     // control is `control`, likewise, and both outlive the call.
-    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
     let Ok(length) = usize::try_from(length) else { return Err(io::Error::last_os_error()) };
     if header.msg_flags & libc::MSG_TRUNC != 0 {
         return Err(Errno::MSGSIZE.into());

@@ -69,6 +69,7 @@ impl SocketIterator {
             rung: Rung::Iterator,
             started,
             finished,
+            searched: finished,
             scope: SnapshotScope::Whole,
             sockets: sockets.into_values().collect(),
             only_user: None,
@@ -99,11 +100,13 @@ impl SocketIterator {
             sockets
                 .extend(answering.into_iter().filter(|row| taken.insert(std::ptr::from_ref(*row))).cloned());
         }
+        let finished = clock::now();
         Ok(SocketSnapshot {
             namespace,
             rung: Rung::Iterator,
             started,
-            finished: clock::now(),
+            finished,
+            searched: finished,
             scope: SnapshotScope::Wanted { missing },
             sockets,
             only_user: None,

@@ -1,0 +1,49 @@
+use alloc::vec;
+
+use super::*;
+
+const PORT: &str = "0.0.0.0:6379";
+
+/// What a look at [`DB`] found that ended at `millis`.
+fn looked(millis: u64, rows: Vec<SocketRow>) -> Observation {
+    let Observation::Sockets(mut snapshot) = found(DB, rows) else { panic!("a look is one at sockets") };
+    snapshot.searched = at(millis);
+    Observation::Sockets(snapshot)
+}
+
+fn listener(holders: &[u32]) -> SocketRow {
+    row(tcp(PORT, "0.0.0.0:0"), TcpState::LISTEN, holders)
+}
+
+/// The server's owner of a connection that began at 100 and was looked up until `searched`, after it was known at
+/// `before` that `known` listen.
+fn check(before: u64, known: &[u32], searched: u64, holders: &[u32], expected: Result<Option<u32>, Reason>) {
+    let client = tcp("192.0.2.1:40000", "198.18.1.13:6379");
+    let mut world = World::new(Hooks::default());
+    let whole = snapshot(DB, Rung::SockDiag, SnapshotScope::Whole, vec![listener(known)]);
+    let Observation::Sockets(mut whole) = whole else { panic!("a look is one at sockets") };
+    whole.searched = at(before);
+    world.see(before.min(99), Observation::Sockets(whole));
+    world.see(100, packet(100, DB_VETH, client, syn(5)));
+    world.see(100, packet(100, DB_VETH, client.mirrored(), syn_ack(5)));
+    world.see(101, looked(searched, vec![listener(holders)]));
+    world.wait_until(1_000);
+    let server = &world.last().server;
+    let found = server.attribution.reason().map_or(Ok(pid_of(server)), Err);
+    assert_eq!(found, expected, "{before} {known:?} {searched} {holders:?}");
+}
+
+#[test]
+fn who_listens_is_the_owner_if_they_did_when_the_connection_began() {
+    // A look at once.
+    check(50, &[], 102, &[8], Ok(Some(8)));
+    check(50, &[], 102, &[8, 9], Ok(None));
+    // A late one: a worker may have left that had accepted.
+    check(50, &[], 150, &[8], Err(Reason::Ambiguous));
+    check(50, &[8, 9], 150, &[8], Err(Reason::Ambiguous));
+    check(50, &[], 150, &[8, 9], Err(Reason::Ambiguous));
+    // Unless the same were known before.
+    check(50, &[8], 150, &[8], Ok(Some(8)));
+    check(50, &[8, 9], 150, &[8, 9], Ok(None));
+    check(120, &[8], 150, &[8], Err(Reason::Ambiguous));
+}
