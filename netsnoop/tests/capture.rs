@@ -1,5 +1,7 @@
 //! The capture against real traffic between two namespaces of the test's own. Needs root.
 
+mod prerequisites;
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
@@ -31,10 +33,7 @@ struct Lab {
 impl Lab {
     /// `None`, with the reason told, where this is not root.
     fn new(test: &str) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            // Not through println!, which libtest keeps to itself.
-            let mut report = std::io::stdout().lock();
-            writeln!(report, "skipped: {test}: needs root").unwrap();
+        if !prerequisites::has(test, &["ip"]) {
             return None;
         }
         let name = |end: &str| format!("nsnoop-{test}-{end}-{}", std::process::id());

@@ -1,8 +1,9 @@
 //! Lists of all sockets, by all three ways, against each other, against ss and lsof, and against processes that come and
-//! go while they are read. Needs root, ss (iproute2), nsenter (util-linux) and lsof.
+//! go while they are read. Needs root, ss (iproute2), unshare, nsenter, setpriv (util-linux) and lsof.
 //!
 //! The processes are this test binary again (`roles`).
 
+mod prerequisites;
 mod roles;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +25,7 @@ use netsnoop_core::socket::TcpState;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use roles::{Role, SELF, be_ready, is_root, own_role, wait_for_end};
+use roles::{Role, SELF, be_ready, own_role, wait_for_end};
 
 const WAYS: [Rung; 3] = [Rung::Iterator, Rung::SockDiag, Rung::Proc];
 /// A name with all that may be in one: NULs, a newline, bytes that are no UTF-8.
@@ -233,7 +234,7 @@ fn comparable_rows(inventory: &Inventory, namespace: u32, pid: u32) -> BTreeSet<
 
 #[test]
 fn three_ways_show_the_same_rows() {
-    if !is_root("three_ways_show_the_same_rows") {
+    if !prerequisites::has("three_ways_show_the_same_rows", &["unshare", "nsenter", "ss", "lsof"]) {
         return;
     }
     let exe = std::env::current_exe().unwrap();
@@ -373,7 +374,7 @@ fn judge_by_lsof(inventories: &[Inventory], pid: u32) {
 
 #[test]
 fn a_namespace_that_only_a_thread_is_in_is_looked_into() {
-    if !is_root("a_namespace_that_only_a_thread_is_in_is_looked_into") {
+    if !prerequisites::has("a_namespace_that_only_a_thread_is_in_is_looked_into", &[]) {
         return;
     }
     let mut role = Role::start("thread", &mut Command::new(SELF));
@@ -395,7 +396,7 @@ fn a_namespace_that_only_a_thread_is_in_is_looked_into() {
 
 #[test]
 fn one_process_with_all_the_descriptors_it_may_have() {
-    if !is_root("one_process_with_all_the_descriptors_it_may_have") {
+    if !prerequisites::has("one_process_with_all_the_descriptors_it_may_have", &[]) {
         return;
     }
     let mut many = Role::start("many", &mut Command::new(SELF));
@@ -414,7 +415,7 @@ fn one_process_with_all_the_descriptors_it_may_have() {
 
 #[test]
 fn what_stays_is_found_while_others_come_and_go() {
-    if !is_root("what_stays_is_found_while_others_come_and_go") {
+    if !prerequisites::has("what_stays_is_found_while_others_come_and_go", &["unshare", "ss"]) {
         return;
     }
     let mut storms =
@@ -442,7 +443,7 @@ fn what_stays_is_found_while_others_come_and_go() {
 
 #[test]
 fn without_privileges_ones_own_are_seen_and_the_rest_is_told() {
-    if !is_root("without_privileges_ones_own_are_seen_and_the_rest_is_told") {
+    if !prerequisites::has("without_privileges_ones_own_are_seen_and_the_rest_is_told", &[]) {
         return;
     }
     let mut command = Command::new(SELF);
@@ -454,7 +455,7 @@ fn without_privileges_ones_own_are_seen_and_the_rest_is_told() {
 
 #[test]
 fn hidden_processes_are_told_of() {
-    if !is_root("hidden_processes_are_told_of") {
+    if !prerequisites::has("hidden_processes_are_told_of", &["unshare", "setpriv"]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -474,7 +475,7 @@ fn hidden_processes_are_told_of() {
 
 #[test]
 fn a_pid_namespace_shows_its_own() {
-    if !is_root("a_pid_namespace_shows_its_own") {
+    if !prerequisites::has("a_pid_namespace_shows_its_own", &["unshare"]) {
         return;
     }
     let mut command = Command::new("unshare");

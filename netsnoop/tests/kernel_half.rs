@@ -1,6 +1,8 @@
 //! The kernel half against this test's own sockets: loaded, attached, its records decoded, on every rung
 //! this kernel has. Needs root. Nothing stays attached when the test ends, however it ends.
 
+mod prerequisites;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -23,15 +25,6 @@ fn rungs(of: &[Rung]) -> RungSet {
     let mut set = RungSet::EMPTY;
     of.iter().for_each(|rung| set.insert(*rung));
     set
-}
-
-/// Whether this test can run at all; says so if not.
-fn is_root(test: &str) -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        writeln!(std::io::stderr(), "skipped {test}: needs root").expect("stderr takes a line");
-    }
-    root
 }
 
 fn endpoint(address: SocketAddr) -> Endpoint {
@@ -95,7 +88,7 @@ fn check_connect(settings: &EbpfSettings, rung: Rung) {
 
 #[test]
 fn every_rung_that_attaches_tells_who_connects() {
-    if !is_root("every_rung_that_attaches_tells_who_connects") {
+    if !prerequisites::has("every_rung_that_attaches_tells_who_connects", &[]) {
         return;
     }
     let mut tried = 0;
@@ -111,7 +104,7 @@ fn every_rung_that_attaches_tells_who_connects() {
 
 #[test]
 fn automatic_mode_tells_each_connect_by_the_strongest_rung() {
-    if !is_root("automatic_mode_tells_each_connect_by_the_strongest_rung") {
+    if !prerequisites::has("automatic_mode_tells_each_connect_by_the_strongest_rung", &[]) {
         return;
     }
     let settings = EbpfSettings { rungs: RungSet::ALL, automatic: true, log: false };
@@ -122,7 +115,7 @@ fn automatic_mode_tells_each_connect_by_the_strongest_rung() {
 
 #[test]
 fn the_iterator_finds_a_socket_with_all_its_holders() {
-    if !is_root("the_iterator_finds_a_socket_with_all_its_holders") {
+    if !prerequisites::has("the_iterator_finds_a_socket_with_all_its_holders", &[]) {
         return;
     }
     let settings = EbpfSettings { rungs: rungs(&[Rung::Iterator]), automatic: false, log: false };

@@ -2,6 +2,7 @@
 //!
 //! The processes in the namespaces are this test binary again (`roles`).
 
+mod prerequisites;
 mod roles;
 
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -33,7 +34,7 @@ use netsnoop_core::process::{Process, ProcessFacts};
 use netsnoop_core::socket::{SocketRow, TcpState};
 use rustix::thread::UnshareFlags;
 
-use roles::{Role, SELF, be_ready, is_root, own_role, wait_for_end};
+use roles::{Role, SELF, be_ready, own_role, wait_for_end};
 
 const UID: u32 = 10_001;
 /// Outside the range of client ports, and nothing is bound to it.
@@ -133,7 +134,7 @@ const SHARED: usize = 6;
 impl Lab {
     /// `None`, with the reason told, where this is not root.
     fn new(test: &str) -> Option<Self> {
-        if !is_root(test) {
+        if !prerequisites::has(test, &[]) {
             return None;
         }
         // A process starts in the namespace of the thread that starts it.

@@ -28,15 +28,6 @@ pub(crate) fn wait_for_end() {
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
-/// Whether this is root, as `test` needs; if not, it says so, not through `println!`, which libtest keeps to itself.
-pub(crate) fn is_root(test: &str) -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        writeln!(std::io::stderr(), "skipped {test}: needs root").expect("stderr takes a line");
-    }
-    root
-}
-
 /// This binary in another role.
 pub(crate) struct Role {
     child: Child,
