@@ -30,6 +30,8 @@ use roles::{Role, SELF, be_ready, own_role, wait_for_end};
 const WAYS: [Rung; 3] = [Rung::Iterator, Rung::SockDiag, Rung::Proc];
 /// A name with all that may be in one: NULs, a newline, bytes that are no UTF-8.
 const ODD_NAME: &[u8] = b"netsnoop \xff\x1b[31m\0two\nlines";
+/// Descriptors of the process with many.
+const MANY: u64 = 100_000;
 const NOBODY: u32 = 65_534;
 
 /// Who this binary is when started with a role; does nothing in a test run.
@@ -118,9 +120,14 @@ fn hold_in_a_thread() {
 
 /// As many descriptors as a process may have, up to 100,000, of one socket.
 fn hold_many() {
-    let allowed = getrlimit(Resource::Nofile).maximum;
-    setrlimit(Resource::Nofile, Rlimit { current: allowed, maximum: allowed }).unwrap();
-    let count = allowed.unwrap_or(u64::MAX).saturating_sub(64).min(100_000);
+    let limit = |files| setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files });
+    let mut allowed = getrlimit(Resource::Nofile).maximum;
+    // More than it may have takes CAP_SYS_RESOURCE, which root in a container has not.
+    if allowed.is_some_and(|files| files < MANY + 64) && limit(Some(MANY + 64)).is_ok() {
+        allowed = Some(MANY + 64);
+    }
+    limit(allowed).unwrap();
+    let count = allowed.unwrap_or(u64::MAX).saturating_sub(64).min(MANY);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let copies: Vec<UdpSocket> = (1..count).map(|_| socket.try_clone().unwrap()).collect();
     be_ready(&format!("{} {count}", socket.local_addr().unwrap().port()));

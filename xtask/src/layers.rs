@@ -21,7 +21,8 @@ const CRATES: [(&str, &[&str]); 4] = [
 ];
 
 /// All that core is built from: each is `no_std`.
-const CORE_DEPENDENCIES: [&str; 5] = ["netsnoop-common", "ahash", "hashbrown", "regex", "thiserror"];
+const CORE_DEPENDENCIES: [&str; 6] =
+    ["netsnoop-common", "ahash", "hashbrown", "regex", "smallvec", "thiserror"];
 
 /// Core's modules by layer, and the layers each may name besides itself. Decoders are layers of their
 /// own, so that none knows another.

@@ -13,6 +13,8 @@ use core::num::{NonZeroU32, NonZeroU64};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use smallvec::SmallVec;
+
 pub use self::addresses::{Addresses, SocketEnd, UnixPath, VsockEnd};
 pub use self::protocol::{Protocol, ProtocolGroup, ProtocolSet, SocketKind};
 pub use self::unheld::Unheld;
@@ -85,8 +87,8 @@ pub struct ListedSocket {
     pub cookie: Option<NonZeroU64>,
     /// The uid that made the socket.
     pub uid: Option<u32>,
-    /// Every descriptor that refers to it, by process and number.
-    pub holders: Vec<Holder>,
+    /// Every descriptor that refers to it, by process and number: mostly one, which needs no memory of its own.
+    pub holders: SmallVec<[Holder; 2]>,
     /// Why nobody holds it; `None` if somebody does.
     pub unheld: Option<Unheld>,
 }
@@ -104,7 +106,7 @@ impl ListedSocket {
             inode: None,
             cookie: None,
             uid: None,
-            holders: Vec::new(),
+            holders: SmallVec::new_const(),
             unheld: None,
         }
     }

@@ -16,16 +16,26 @@ pub(super) fn is_unsafe(c: char) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Escaped<'a>(pub(super) &'a str);
 
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Escaped<'_> {
+    /// Writes it. Most names need no escape and are written as they are.
+    pub(super) fn write_to(self, out: &mut impl Write) -> fmt::Result {
+        if self.0.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'\\') {
+            return out.write_str(self.0);
+        }
         for c in self.0.chars() {
             if c == '\\' || is_unsafe(c) {
-                write!(f, "{}", c.escape_default())?;
+                write!(out, "{}", c.escape_default())?;
             } else {
-                f.write_char(c)?;
+                out.write_char(c)?;
             }
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_to(f)
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) enum Paint {
 
 impl Paint {
     /// The SGR parameters (ECMA-48, 8.3.117): the eight plain colours, which every theme has.
-    const fn sgr(self) -> &'static str {
+    pub(super) const fn sgr(self) -> &'static str {
         match self {
             Self::Plain => "0",
             Self::Faint => "2",

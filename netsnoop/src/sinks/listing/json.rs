@@ -9,21 +9,17 @@ use netsnoop_core::inventory::Unseen;
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
 
-use super::difference::Change;
-use super::look::{Look, Seen};
+use super::look::Look;
+use super::order::Row;
 use super::socket_record::{Facts, Netns, SCHEMA_VERSION, Socket, plain_state_name};
 use super::summary::{Contents, contents};
 use crate::sinks::escape::TerminalSafeJson;
 use crate::sinks::schema::{ContainerKeys, Kubernetes, Moment, User};
 
 /// Writes a line for each socket.
-pub(super) fn write_lines(
-    out: &mut impl Write,
-    rows: &[(Seen<'_>, Change)],
-    facts: Facts<'_>,
-) -> io::Result<()> {
+pub(super) fn write_lines(out: &mut impl Write, rows: &[Row<'_>], facts: Facts<'_>) -> io::Result<()> {
     for row in rows {
-        write_line(out, &Socket::new(*row, facts))?;
+        write_line(out, &Socket::new(row, facts))?;
     }
     Ok(())
 }
@@ -31,7 +27,7 @@ pub(super) fn write_lines(
 /// Writes one object: sockets unless they are not wanted, the namespaces in `places`, and what was not seen.
 pub(super) fn write_object(
     out: &mut impl Write,
-    (look, rows): (&Look, Option<&[(Seen<'_>, Change)]>),
+    (look, rows): (&Look, Option<&[Row<'_>]>),
     places: &[u32],
     facts: Facts<'_>,
 ) -> io::Result<()> {
@@ -92,7 +88,7 @@ struct Object<'a> {
 
 /// Rows that become objects one by one as they are written.
 struct Rows<'a> {
-    rows: &'a [(Seen<'a>, Change)],
+    rows: &'a [Row<'a>],
     facts: Facts<'a>,
 }
 
@@ -100,7 +96,7 @@ impl Serialize for Rows<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(Some(self.rows.len()))?;
         for row in self.rows {
-            list.serialize_element(&Socket::new(*row, self.facts))?;
+            list.serialize_element(&Socket::new(row, self.facts))?;
         }
         list.end()
     }

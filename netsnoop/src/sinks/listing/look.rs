@@ -1,11 +1,10 @@
 //! An inventory ready for questions: sockets with their namespaces and holders at hand, and names for namespaces.
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroU64};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use netsnoop_core::inventory::{
     Addresses, Holder, Inventory, ListedNamespace, ListedProcess, ListedSocket, SocketEnd, UnixPath,
@@ -18,7 +17,7 @@ pub(super) struct Look {
     pub(super) inventory: Inventory,
     /// For each namespace, the pod or container whose it is.
     tenants: Vec<Option<Arc<Container>>>,
-    unix_by_inode: OnceCell<HashMap<NonZeroU64, usize>>,
+    unix_by_inode: OnceLock<HashMap<NonZeroU64, usize>>,
 }
 
 impl Look {
@@ -27,7 +26,7 @@ impl Look {
         // What one process holds then stands together.
         inventory.sockets.iter_mut().for_each(|socket| socket.holders.sort_unstable());
         let tenants = tenants(&inventory);
-        Self { inventory, tenants, unix_by_inode: OnceCell::new() }
+        Self { inventory, tenants, unix_by_inode: OnceLock::new() }
     }
 
     /// All sockets.
@@ -138,6 +137,10 @@ impl<'a> Seen<'a> {
 
     /// The user: of all who hold it if they agree, else of who made it.
     pub(super) fn uid(self) -> Option<u32> {
+        // Most have one holder.
+        if let [_] = self.socket.holders.as_slice() {
+            return self.first_holder().map(|listed| listed.process.uid).or(self.socket.uid);
+        }
         let mut uids = self.holders().map(|(listed, _)| listed.process.uid);
         match uids.next() {
             Some(first) if uids.all(|uid| uid == first) => Some(first),

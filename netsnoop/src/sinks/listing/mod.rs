@@ -26,14 +26,15 @@ use netsnoop_core::inventory::Inventory;
 
 use self::difference::{Change, Known};
 use self::look::{Look, Seen};
+use self::order::Row;
 use self::selection::Selection;
 use self::socket_record::Facts;
-use self::text::SocketTable;
 use crate::cli::{ListFormat, SortOrder};
 use crate::clock::{self, WallClock};
 use crate::config::{ListConfig, ListShow};
 use crate::counters::Counters;
 use crate::failure::Failure;
+use crate::memory::room_for;
 use crate::sinks::uids_of;
 use crate::sinks::user_names::UserNames;
 
@@ -112,18 +113,20 @@ impl Listing {
         // Namespaces are shown with all who are in them.
         let shows_namespaces = self.show.summary || self.show.format == ListFormat::Json;
         let members = look.inventory.processes.iter().filter(|_| shows_namespaces);
-        let uids = rows.iter().flat_map(|(seen, _)| uids_in(*seen));
-        let uids = uids.chain(members.map(|listed| listed.process.uid)).collect::<BTreeSet<u32>>();
-        let users = self.names.names_of(&uids, clock::now());
+        let uids = rows.iter().flat_map(|row| uids_in(row.seen));
+        let mut wanted = BTreeSet::new();
+        // Collecting would sort what a hundred thousand sockets tell; few of them tell anything new.
+        wanted.extend(uids.chain(members.map(|listed| listed.process.uid)));
+        let users = self.names.names_of(&wanted, clock::now());
         let facts = Facts { users: &users, clock: WallClock::read() };
         match (self.show.format, self.show.summary) {
             (ListFormat::Text, false) => {
-                let mut table = SocketTable::new(&self.show, self.marks);
-                rows.iter().for_each(|(seen, change)| table.add(*seen, *change, &users));
-                table.table().write(out, self.show.header, self.show.color)?;
+                let parts = text::tables(&rows, (&self.show, self.marks), &users);
+                table::write(&parts, out, self.show.header)?;
             }
             (ListFormat::Text, true) => {
-                summary::table(look, &places, &users).write(out, self.show.header, self.show.color)?;
+                let table = summary::table(look, &places, &users, self.show.color);
+                table::write(&[table], out, self.show.header)?;
             }
             (ListFormat::Json, false) => json::write_object(out, (look, Some(&rows)), &places, facts)?,
             (ListFormat::Json, true) => json::write_object(out, (look, None), &places, facts)?,
@@ -139,17 +142,18 @@ fn rows<'a>(
     look: &'a Look,
     before: Option<&'a Look>,
     (selection, sort): (&Selection, &[SortOrder]),
-) -> Vec<(Seen<'a>, Change)> {
+) -> Vec<Row<'a>> {
     let chosen = |look: &'a Look| look.sockets().filter(|seen| selection.matches(*seen));
-    let mut rows: Vec<_> = match before {
-        None => chosen(look).map(|seen| (seen, Change::Stays)).collect(),
+    let mut rows = room_for(look.inventory.sockets.len());
+    match before {
+        None => rows.extend(chosen(look).map(|seen| Row::new(seen, Change::Stays))),
         Some(before) => {
             let (old, new) = (Known::of(chosen(before)), Known::of(chosen(look)));
-            let gone = chosen(before).filter(|seen| !new.has(*seen)).map(|seen| (seen, Change::Goes));
-            chosen(look).map(|seen| (seen, old.change_of(seen))).chain(gone).collect()
+            let gone = chosen(before).filter(|seen| !new.has(*seen)).map(|seen| Row::new(seen, Change::Goes));
+            rows.extend(chosen(look).map(|seen| Row::new(seen, old.change_of(seen))).chain(gone));
         }
-    };
-    rows.sort_by(|(one, _), (other, _)| order::compare(*one, *other, sort));
+    }
+    order::sort(&mut rows, sort);
     rows
 }
 

@@ -2,21 +2,60 @@
 //! looks at the same sockets show the same lines.
 
 use std::cmp::Ordering;
+use std::net::IpAddr;
 
-use netsnoop_core::inventory::{Addresses, ProtocolGroup};
+use netsnoop_core::inventory::{Addresses, ProtocolGroup, SocketEnd};
 
+use super::difference::Change;
 use super::look::Seen;
 use crate::cli::{SortKey, SortOrder};
 
-/// Compares two sockets.
-pub(super) fn compare(one: Seen<'_>, other: Seen<'_>, sort: &[SortOrder]) -> Ordering {
-    for order in sort {
-        let found = by_key(one, other, order.key);
-        let found = if order.descending { found.reverse() } else { found };
-        if found.is_ne() {
-            return found;
-        }
+/// A socket that is shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row<'a> {
+    pub(super) seen: Seen<'a>,
+    pub(super) change: Change,
+    /// A number that stands for the beginning of what it is compared by: most rows are told apart without a look at the
+    /// sockets.
+    prefix: u128,
+}
+
+impl<'a> Row<'a> {
+    /// Of a socket.
+    pub(super) fn new(seen: Seen<'a>, change: Change) -> Self {
+        Self { seen, change, prefix: prefix(seen) }
     }
+}
+
+/// Brings rows into order.
+pub(super) fn sort(rows: &mut [Row<'_>], keys: &[SortOrder]) {
+    rows.sort_unstable_by(|one, other| {
+        let by_keys = || keys.iter().map(|order| by_order(one.seen, other.seen, *order));
+        let by_rest = || one.prefix.cmp(&other.prefix).then_with(|| compare(one.seen, other.seen));
+        by_keys().find(|found| found.is_ne()).unwrap_or_else(by_rest)
+    });
+}
+
+/// A socket that [`compare`] puts after another never has a lesser one.
+fn prefix(seen: Seen<'_>) -> u128 {
+    // Of longer addresses the first half of 64 bits; the port comes after the rest and is left to the comparison.
+    let (is_ipv6, end) = match seen.socket.addresses {
+        Addresses::Internet { local: SocketEnd { address: IpAddr::V4(address), port }, .. } => {
+            (0, (u64::from(u32::from(address)) << 16) | u64::from(port))
+        }
+        Addresses::Internet { local: SocketEnd { address: IpAddr::V6(address), .. }, .. } => {
+            (1, (address.to_bits() >> 64) as u64)
+        }
+        _ => (0, 0),
+    };
+    let namespace = netns(seen).map_or(0, |inode| u64::from(inode) + 1);
+    [(8, kind(seen) as u64), (33, namespace), (3, family(seen)), (1, is_ipv6), (64, end)]
+        .into_iter()
+        .fold(0, |prefix, (bits, part)| (prefix << bits) | u128::from(part))
+}
+
+/// Compares two sockets where no key tells them apart.
+fn compare(one: Seen<'_>, other: Seen<'_>) -> Ordering {
     let [of_one, of_other] = [one, other].map(|seen| (kind(seen), netns(seen)));
     of_one.cmp(&of_other).then_with(|| {
         by_local(one, other)
@@ -24,6 +63,11 @@ pub(super) fn compare(one: Seen<'_>, other: Seen<'_>, sort: &[SortOrder]) -> Ord
             .then_with(|| one.socket.state.cmp(&other.socket.state))
             .then_with(|| one.socket.inode.cmp(&other.socket.inode))
     })
+}
+
+fn by_order(one: Seen<'_>, other: Seen<'_>, order: SortOrder) -> Ordering {
+    let found = by_key(one, other, order.key);
+    if order.descending { found.reverse() } else { found }
 }
 
 /// What has an address on a network comes first: it is what most people look for.
@@ -62,7 +106,19 @@ fn by_local(one: Seen<'_>, other: Seen<'_>) -> Ordering {
         (Addresses::Packet { protocol: one, .. }, Addresses::Packet { protocol: other, .. }) => {
             one.cmp(other)
         }
-        _ => Ordering::Equal,
+        _ => family(one).cmp(&family(other)),
+    }
+}
+
+/// Which kind of addresses: of one family, all are compared with each other.
+fn family(seen: Seen<'_>) -> u64 {
+    match seen.socket.addresses {
+        Addresses::Internet { .. } => 0,
+        Addresses::Unix { .. } => 1,
+        Addresses::Packet { .. } => 2,
+        Addresses::Netlink { .. } => 3,
+        Addresses::Vsock { .. } => 4,
+        Addresses::Unknown => 5,
     }
 }
 
@@ -73,7 +129,7 @@ fn by_peer(one: Seen<'_>, other: Seen<'_>) -> Ordering {
         }
         (Addresses::Unix { peer: one, .. }, Addresses::Unix { peer: other, .. }) => one.cmp(other),
         (Addresses::Vsock { remote: one, .. }, Addresses::Vsock { remote: other, .. }) => one.cmp(other),
-        _ => Ordering::Equal,
+        _ => family(one).cmp(&family(other)),
     }
 }
 

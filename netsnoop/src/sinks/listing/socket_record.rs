@@ -14,9 +14,9 @@ use netsnoop_core::socket::TcpState;
 use serde::Serialize;
 
 use super::Users;
-use super::difference::Change;
 use super::ends::netlink_family_name;
 use super::look::Seen;
+use super::order::Row;
 use crate::clock::WallClock;
 use crate::sinks::schema::{ContainerKeys, Kubernetes, Moment, User};
 
@@ -155,10 +155,11 @@ struct Process {
 
 impl<'a> Socket<'a> {
     /// Of a socket.
-    pub(super) fn new((seen, change): (Seen<'a>, Change), facts: Facts<'a>) -> Self {
+    pub(super) fn new(row: &Row<'a>, facts: Facts<'a>) -> Self {
+        let seen = row.seen;
         Self {
             schema_version: SCHEMA_VERSION,
-            change: change.name(),
+            change: row.change.name(),
             network: Network::new(seen),
             socket: SocketKeys::new(seen),
             netns: seen.namespace().map(|namespace| Netns {

@@ -47,8 +47,8 @@ pub(super) fn contents(inventory: &Inventory) -> Vec<Contents<'_>> {
 }
 
 /// The namespaces at `places` as a table.
-pub(super) fn table(look: &Look, places: &[u32], users: &Users) -> Table {
-    let mut table = Table::new(vec![
+pub(super) fn table(look: &Look, places: &[u32], users: &Users, color: bool) -> Table {
+    let columns = vec![
         Column::number("Netns"),
         Column::text("Name", 36),
         Column::number("Processes"),
@@ -56,7 +56,8 @@ pub(super) fn table(look: &Look, places: &[u32], users: &Users) -> Table {
         Column::optional("Pods/Containers", 48),
         Column::number("Sockets"),
         Column::text("States", usize::MAX),
-    ]);
+    ];
+    let mut table = Table::new(columns, color, places.len());
     let all = contents(&look.inventory);
     for place in places.iter().copied() {
         let index = place as usize;

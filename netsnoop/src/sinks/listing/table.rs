@@ -1,10 +1,13 @@
 //! A table whose columns are as wide as what is in them, within bounds: a cell that is wider pushes the rest of its line.
-//! Text of all cells lies in one string, since there may be a hundred thousand lines.
+//!
+//! There may be a hundred thousand lines, and most of the time that a list takes outside of the kernel is spent here: text
+//! of all cells lies in one string, each is measured once, as it comes, and lines are put together in one page.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 
-use crate::sinks::line::{Line, Paint};
+use crate::memory::room_for;
+use crate::sinks::line::Paint;
 
 /// A column.
 #[derive(Clone, Copy, Debug)]
@@ -36,39 +39,71 @@ impl Column {
     }
 }
 
-/// Part of a cell.
-#[derive(Clone, Copy, Debug)]
-struct Piece {
-    paint: Paint,
-    /// Where its text ends in that of the table; it begins where the piece before ends.
-    end: usize,
-    /// Whether it ends its cell.
-    ends_cell: bool,
+/// A cell, whose text begins where that of the cell before ends.
+#[derive(Clone, Copy, Default, Debug)]
+struct Cell {
+    /// Bytes of its text, colours among them.
+    bytes: u32,
+    /// How many characters of it are seen.
+    width: u32,
 }
+
+impl Cell {
+    /// No cell has gigabytes.
+    fn new(bytes: usize, width: usize) -> Self {
+        let [bytes, width] = [bytes, width].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+        Self { bytes, width }
+    }
+}
+
+/// Bytes of a row, as a rule.
+const ROW_BYTES: usize = 80;
+/// Lines are handed on when there are this many bytes of them.
+const PAGE_BYTES: usize = 1 << 16;
 
 /// A table that is being filled, cell by cell.
 #[derive(Debug)]
 pub(super) struct Table {
     columns: Vec<Column>,
+    color: bool,
     text: String,
-    pieces: Vec<Piece>,
+    cells: Vec<Cell>,
+    /// The cell that is being filled.
+    current: Cell,
 }
 
 impl Table {
-    /// An empty one.
-    pub(super) const fn new(columns: Vec<Column>) -> Self {
-        Self { columns, text: String::new(), pieces: Vec::new() }
+    /// An empty one, with room for this many rows.
+    pub(super) fn new(columns: Vec<Column>, color: bool, rows: usize) -> Self {
+        let text = String::from_utf8(room_for(rows * ROW_BYTES)).unwrap_or_default();
+        let cells = room_for(rows * columns.len());
+        Self { columns, color, text, cells, current: Cell::default() }
+    }
+
+    /// Adds what `write` writes to the current cell.
+    pub(super) fn put_by(&mut self, paint: Paint, write: impl FnOnce(&mut String) -> fmt::Result) {
+        let text = &mut self.text;
+        let start = text.len();
+        let width = painted(text, self.color.then_some(paint), write);
+        let added = Cell::new(text.len() - start, width);
+        self.current.bytes += added.bytes;
+        self.current.width += added.width;
     }
 
     /// Adds to the current cell.
     pub(super) fn put(&mut self, paint: Paint, what: impl fmt::Display) {
-        write!(self.text, "{what}").unwrap_or_else(|_| unreachable!("a String takes everything"));
-        self.pieces.push(Piece { paint, end: self.text.len(), ends_cell: false });
+        self.put_by(paint, |text| write!(text, "{what}"));
     }
 
     /// Ends the current cell; the last one of a row ends the row.
     pub(super) fn end_cell(&mut self) {
-        self.pieces.push(Piece { paint: Paint::Plain, end: self.text.len(), ends_cell: true });
+        self.cells.push(std::mem::take(&mut self.current));
+    }
+
+    /// Adds a whole cell, which `write` writes.
+    pub(super) fn cell_by(&mut self, paint: Paint, write: impl FnOnce(&mut String) -> fmt::Result) {
+        self.put_by(paint, write);
+        self.end_cell();
     }
 
     /// Adds a whole cell.
@@ -77,110 +112,115 @@ impl Table {
         self.end_cell();
     }
 
-    /// Writes the rows, below a header if one is wanted.
-    pub(super) fn write(&self, out: &mut impl Write, header: bool, color: bool) -> io::Result<()> {
-        let layout = self.layout(header);
-        if header {
-            let mut line = Line::new(color);
-            for (column, width) in self.columns.iter().zip(&layout) {
-                let Some(width) = width else { continue };
-                pad_before(&mut line, column, column.header.len(), *width);
-                line.put(Paint::Faint, column.header);
-                pad_after(&mut line, column, column.header.len(), *width);
-            }
-            writeln!(out, "{}", line.finish())?;
+    /// How wide each column is at least, for what is in it.
+    fn widest(&self) -> Vec<usize> {
+        let mut widest = vec![0; self.columns.len()];
+        for row in self.cells.chunks_exact(self.columns.len()) {
+            widest
+                .iter_mut()
+                .zip(row)
+                .for_each(|(widest, cell)| *widest = (cell.width as usize).max(*widest));
         }
-        let mut cells = self.cells();
-        loop {
-            let mut line = Line::new(color);
-            for (column, width) in self.columns.iter().zip(&layout) {
-                let Some(cell) = cells.next() else { return Ok(()) };
-                let Some(width) = *width else { continue };
-                pad_before(&mut line, column, cell.width(), width);
-                cell.parts().for_each(|(paint, text)| line.put(paint, text));
-                pad_after(&mut line, column, cell.width(), width);
-            }
-            writeln!(out, "{}", line.finish())?;
-        }
+        widest
     }
 
-    /// The width of each column; `None` leaves it out.
-    fn layout(&self, header: bool) -> Vec<Option<usize>> {
-        let mut widest = vec![0; self.columns.len()];
-        let mut cells = self.cells();
-        'rows: loop {
-            for widest in &mut widest {
-                let Some(cell) = cells.next() else { break 'rows };
-                *widest = cell.width().max(*widest);
+    /// Adds the line of headers.
+    fn add_header(&self, page: &mut String, layout: &Layout) {
+        let mut text = String::new();
+        let cells = self.columns.iter().map(|column| {
+            let start = text.len();
+            let paint = self.color.then_some(Paint::Faint);
+            let width = painted(&mut text, paint, |text| text.write_str(column.header));
+            Cell::new(text.len() - start, width)
+        });
+        let cells: Vec<Cell> = cells.collect();
+        layout.add_line(page, &cells, &text);
+    }
+}
+
+/// Writes the rows of `parts`, which have the same columns, as one table, below a header if one is wanted.
+pub(super) fn write(parts: &[Table], out: &mut impl Write, header: bool) -> io::Result<()> {
+    let Some(first) = parts.first() else { return Ok(()) };
+    let layout = Layout::of(parts, header);
+    let mut page = String::with_capacity(2 * PAGE_BYTES);
+    if header {
+        first.add_header(&mut page, &layout);
+    }
+    for table in parts {
+        let mut rest = table.text.as_str();
+        for row in table.cells.chunks_exact(table.columns.len()) {
+            let bytes = row.iter().map(|cell| cell.bytes as usize).sum();
+            let (text, after) = rest.split_at(bytes);
+            rest = after;
+            layout.add_line(&mut page, row, text);
+            if page.len() >= PAGE_BYTES {
+                out.write_all(page.as_bytes())?;
+                page.clear();
             }
+        }
+    }
+    out.write_all(page.as_bytes())
+}
+
+/// The width of each column and whether it holds numbers; `None` leaves it out.
+struct Layout(Vec<Option<(usize, bool)>>);
+
+impl Layout {
+    fn of(parts: &[Table], header: bool) -> Self {
+        let columns = parts.first().map(|table| table.columns.as_slice()).unwrap_or_default();
+        let mut widest = vec![0; columns.len()];
+        for own in parts.iter().map(Table::widest) {
+            widest.iter_mut().zip(own).for_each(|(widest, own)| *widest = own.max(*widest));
         }
         let width = |(column, widest): (&Column, usize)| {
             let width = if header { widest.max(column.header.len()) } else { widest };
-            (widest > 0 || !column.is_optional).then_some(width.min(column.width_max))
+            let is_shown = widest > 0 || !column.is_optional;
+            is_shown.then_some((width.min(column.width_max), column.is_number))
         };
-        self.columns.iter().zip(widest).map(width).collect()
+        Self(columns.iter().zip(widest).map(width).collect())
     }
 
-    fn cells(&self) -> Cells<'_> {
-        Cells { table: self, next: 0 }
-    }
-}
-
-fn pad_before(line: &mut Line, column: &Column, cell: usize, width: usize) {
-    if column.is_number {
-        line.put(Paint::Plain, format_args!("{:1$}", "", width.saturating_sub(cell)));
-    }
-}
-
-/// Two spaces part columns.
-fn pad_after(line: &mut Line, column: &Column, cell: usize, width: usize) {
-    let missing = if column.is_number { 0 } else { width.saturating_sub(cell) };
-    line.put(Paint::Plain, format_args!("{:1$}", "", missing + 2));
-}
-
-struct Cells<'a> {
-    table: &'a Table,
-    next: usize,
-}
-
-#[derive(Clone, Copy)]
-struct Cell<'a> {
-    text: &'a str,
-    /// Where `text` begins in that of the table.
-    start: usize,
-    pieces: &'a [Piece],
-}
-
-impl<'a> Iterator for Cells<'a> {
-    type Item = Cell<'a>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let start = match self.next.checked_sub(1) {
-            Some(last) => self.table.pieces.get(last)?.end,
-            None => 0,
-        };
-        let rest = self.table.pieces.get(self.next..)?;
-        let count = rest.iter().position(|piece| piece.ends_cell)?;
-        let pieces = rest.get(..count)?;
-        self.next += count + 1;
-        let end = pieces.last().map_or(start, |piece| piece.end);
-        Some(Cell { text: self.table.text.get(start..end)?, start, pieces })
+    /// Adds a row to the page. Two spaces part columns; what stands at the end of a line is not padded.
+    fn add_line(&self, page: &mut String, cells: &[Cell], mut text: &str) {
+        let start = page.len();
+        let mut gap = 0;
+        for (cell, column) in cells.iter().zip(&self.0) {
+            let (own, rest) = text.split_at(cell.bytes as usize);
+            text = rest;
+            let Some((width, is_number)) = *column else { continue };
+            let missing = width.saturating_sub(cell.width as usize);
+            let (before, after) = if is_number { (missing, 0) } else { (0, missing) };
+            add_spaces(page, gap + before);
+            page.push_str(own);
+            gap = after + 2;
+        }
+        page.truncate(start + page.get(start..).unwrap_or_default().trim_end().len());
+        page.push('\n');
     }
 }
 
-impl<'a> Cell<'a> {
-    fn width(self) -> usize {
-        self.text.chars().count()
+/// Adds what `write` writes, in a colour if one is given, and tells how many characters of it are seen.
+fn painted(text: &mut String, paint: Option<Paint>, write: impl FnOnce(&mut String) -> fmt::Result) -> usize {
+    let sgr = paint.filter(|paint| *paint != Paint::Plain).map(Paint::sgr);
+    if let Some(sgr) = sgr {
+        text.extend(["\x1b[", sgr, "m"]);
     }
+    let start = text.len();
+    write(text).unwrap_or_else(|_| unreachable!("a String takes everything"));
+    let written = text.get(start..).unwrap_or_default();
+    let width = if written.is_ascii() { written.len() } else { written.chars().count() };
+    if sgr.is_some() {
+        text.push_str("\x1b[0m");
+    }
+    width
+}
 
-    fn parts(self) -> impl Iterator<Item = (Paint, &'a str)> {
-        let mut from = 0;
-        self.pieces.iter().map(move |piece| {
-            let to = piece.end - self.start;
-            let text = self.text.get(from..to).unwrap_or_default();
-            from = to;
-            (piece.paint, text)
-        })
+fn add_spaces(page: &mut String, mut count: usize) {
+    const SPACES: &str = "                                                                ";
+    while count > 0 {
+        let some = count.min(SPACES.len());
+        page.push_str(SPACES.split_at(some).0);
+        count -= some;
     }
 }
 
@@ -188,10 +228,10 @@ impl<'a> Cell<'a> {
 mod tests {
     use super::*;
 
-    fn table(rows: &[[&str; 4]]) -> Table {
+    fn table(rows: &[[&str; 4]], color: bool) -> Table {
         let columns =
             vec![Column::text("A", 4), Column::number("B"), Column::optional("C", 9), Column::text("D", 9)];
-        let mut table = Table::new(columns);
+        let mut table = Table::new(columns, color, rows.len());
         for [a, b, c, d] in rows {
             table.cell(Paint::Plain, a);
             table.cell(Paint::User, b);
@@ -203,9 +243,9 @@ mod tests {
         table
     }
 
-    fn written(table: &Table, header: bool, color: bool) -> String {
+    fn written(table: &Table, header: bool) -> String {
         let mut out = Vec::new();
-        table.write(&mut out, header, color).unwrap();
+        write(std::slice::from_ref(table), &mut out, header).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -213,14 +253,14 @@ mod tests {
     fn columns_are_as_wide_as_what_is_in_them() {
         let rows = [["a", "1", "", "x"], ["grün", "200", "", "yy"], ["wider than all", "3", "", "z"]];
         let expected = "A       B  D\na       1  x!\ngrün  200  yy!\nwider than all    3  z!\n";
-        assert_eq!(written(&table(&rows), true, false), expected);
-        assert_eq!(written(&table(&[["a", "1", "c", "x"]]), false, false), "a  1  c  x!\n");
-        assert_eq!(written(&table(&[]), true, false), "A  B  D\n");
+        assert_eq!(written(&table(&rows, false), true), expected);
+        assert_eq!(written(&table(&[["a", "1", "c", "x"]], false), false), "a  1  c  x!\n");
+        assert_eq!(written(&table(&[], false), true), "A  B  D\n");
     }
 
     #[test]
     fn colours_change_nothing_but_colours() {
-        let colored = written(&table(&[["a", "1", "c", "x"]]), false, true);
+        let colored = written(&table(&[["a", "1", "c", "x"]], true), false);
         assert_eq!(colored, "a  \x1b[36m1\x1b[0m  \x1b[2mc\x1b[0m  \x1b[1mx\x1b[0m\x1b[2m!\x1b[0m\n");
     }
 }

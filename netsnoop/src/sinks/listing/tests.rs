@@ -339,6 +339,34 @@ fn later() -> Inventory {
 }
 
 #[test]
+fn sockets_whose_addresses_are_not_known_come_after_their_kind() {
+    let listen = (Protocol::Tcp, TcpState::LISTEN);
+    let mut sockets: Vec<ListedSocket> = (1..60)
+        .map(|number| {
+            let port = u16::try_from(number).unwrap();
+            socket((0, 100 - number), listen, internet(("10.0.0.1", port), ("0.0.0.0", 0)), &[0])
+        })
+        .collect();
+    sockets.extend((200..260).map(|inode| socket((0, inode), listen, Addresses::Unknown, &[0])));
+    sockets.extend(["2001:db8::2", "2001:db8::1", "2001:db8::1:0:0:1"].map(|address| {
+        socket((0, 300 + u64::from(address.len() as u8)), listen, internet((address, 9), ("::", 0)), &[0])
+    }));
+    let ordered = |sockets: Vec<ListedSocket>| {
+        let page = written(&mut listing("-t -l -H"), Inventory { sockets, ..inventory() }).0;
+        page.lines().map(|line| line.split_whitespace().nth(4).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let forwards = ordered(sockets.clone());
+    sockets.reverse();
+    assert_eq!(forwards, ordered(sockets));
+    assert_eq!(forwards[0], "10.0.0.1:1");
+    assert_eq!(
+        forwards[58..62],
+        ["10.0.0.1:59", "[2001:db8::1]:9", "[2001:db8::2]:9", "[2001:db8::1:0:0:1]:9"]
+    );
+    assert!(forwards[62..].iter().all(|local| local == "*"), "{forwards:?}");
+}
+
+#[test]
 fn what_has_changed_since_the_look_before_is_marked() {
     let mut listing = listing("-t -H --watch 1");
     let is_marked = |line: &&str| line.starts_with(['+', '~', '-']);

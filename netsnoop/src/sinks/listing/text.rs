@@ -1,13 +1,18 @@
 //! Sockets as a table for people, with ss's columns first. Names of strangers are escaped.
 
+use std::fmt::Write;
+use std::num::NonZeroU64;
+use std::thread;
+
 use netsnoop_core::inventory::{Holder, ListedProcess};
 use netsnoop_core::process::Container;
 use netsnoop_core::socket::TcpState;
 
 use super::Users;
 use super::difference::Change;
-use super::ends::{LocalEnd, PeerEnd};
+use super::ends::{number, write_local, write_peer};
 use super::look::Seen;
+use super::order::Row;
 use super::table::{Column, Table};
 use crate::config::ListShow;
 use crate::sinks::container_name::ContainerName;
@@ -17,16 +22,40 @@ use crate::sinks::line::Paint;
 /// Holders named in a line; the rest are counted.
 const HOLDERS_SHOWN: usize = 8;
 
-/// The table of sockets.
-pub(super) struct SocketTable<'a> {
+/// More threads than this gain little: lines are written by one.
+const THREADS_MAX: usize = 4;
+/// A thread is worth its start from this many rows on.
+const ROWS_PER_THREAD: usize = 4096;
+
+/// The table of these rows, in parts that were made side by side. With `marks` it has a column for what has changed.
+pub(super) fn tables(rows: &[Row<'_>], (show, marks): (&ListShow, bool), users: &Users) -> Vec<Table> {
+    let threads = thread::available_parallelism().map_or(1, |count| count.get().min(THREADS_MAX));
+    let share = rows.len().div_ceil(threads).max(ROWS_PER_THREAD);
+    let make = |rows: &[Row<'_>]| {
+        let mut table = SocketTable::new(show, marks, rows.len());
+        rows.iter().for_each(|row| table.add(row.seen, row.change, users));
+        table.table
+    };
+    let (first, others) = rows.split_at(share.min(rows.len()));
+    thread::scope(|scope| {
+        let running: Vec<_> = others.chunks(share).map(|rows| scope.spawn(move || make(rows))).collect();
+        let mut parts = vec![make(first)];
+        let ended = running.into_iter().map(thread::ScopedJoinHandle::join);
+        parts.extend(ended.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))));
+        parts
+    })
+}
+
+/// A table of sockets.
+struct SocketTable<'a> {
     table: Table,
     show: &'a ListShow,
     marks: bool,
 }
 
 impl<'a> SocketTable<'a> {
-    /// An empty one. With `marks` it has a column for what has changed.
-    pub(super) fn new(show: &'a ListShow, marks: bool) -> Self {
+    /// An empty one, with room for this many rows.
+    fn new(show: &'a ListShow, marks: bool, rows: usize) -> Self {
         let mut columns = Vec::new();
         columns.extend(marks.then(|| Column::text("", 1)));
         columns.extend([
@@ -43,16 +72,11 @@ impl<'a> SocketTable<'a> {
         columns.extend(show.extended.then(|| Column::number("Inode")));
         columns.extend(show.extended.then(|| Column::number("Cookie")));
         columns.push(Column::text("Process", usize::MAX));
-        Self { table: Table::new(columns), show, marks }
-    }
-
-    /// The finished table.
-    pub(super) const fn table(&self) -> &Table {
-        &self.table
+        Self { table: Table::new(columns, show.color, rows), show, marks }
     }
 
     /// Adds a row.
-    pub(super) fn add(&mut self, seen: Seen<'_>, change: Change, users: &Users) {
+    fn add(&mut self, seen: Seen<'_>, change: Change, users: &Users) {
         let socket = seen.socket;
         if self.marks {
             match change {
@@ -62,25 +86,33 @@ impl<'a> SocketTable<'a> {
                 Change::Goes => self.table.cell(Paint::Bad, '-'),
             }
         }
-        self.table.cell(Paint::Plain, socket.protocol.name());
+        self.table.cell_by(Paint::Plain, |text| text.write_str(socket.protocol.name()));
         self.state(socket.state);
-        self.table.cell(Paint::Plain, OrNothing(socket.receive_queue));
-        self.table.cell(Paint::Plain, OrNothing(socket.send_queue));
-        self.table.cell(Paint::Plain, LocalEnd(seen));
-        self.table.cell(Paint::Plain, PeerEnd(seen));
+        self.count(Paint::Plain, socket.receive_queue);
+        self.count(Paint::Plain, socket.send_queue);
+        self.table.cell_by(Paint::Plain, |text| write_local(text, seen));
+        self.table.cell_by(Paint::Plain, |text| write_peer(text, seen));
         self.user(seen.uid(), users);
         self.container(seen);
         self.namespace(seen);
         if self.show.extended {
-            self.table.cell(Paint::Faint, OrNothing(socket.inode));
-            self.table.cell(Paint::Faint, OrNothing(socket.cookie));
+            self.count(Paint::Faint, socket.inode.map(NonZeroU64::get));
+            self.count(Paint::Faint, socket.cookie.map(NonZeroU64::get));
         }
         self.holders(seen);
     }
 
+    /// A cell with a number, if there is one.
+    fn count(&mut self, paint: Paint, count: Option<impl itoa::Integer>) {
+        match count {
+            Some(count) => self.table.cell_by(paint, |text| number(text, count)),
+            None => self.table.end_cell(),
+        }
+    }
+
     fn state(&mut self, state: TcpState) {
         match (state_name(state), state.0) {
-            (Some(name), _) => self.table.cell(state_paint(state), name),
+            (Some(name), _) => self.table.cell_by(state_paint(state), |text| text.write_str(name)),
             (None, 0) => self.table.cell(Paint::Faint, '?'),
             (None, number) => self.table.cell(Paint::Doubt, format_args!("state-{number}")),
         }
@@ -88,8 +120,8 @@ impl<'a> SocketTable<'a> {
 
     fn user(&mut self, uid: Option<u32>, users: &Users) {
         match (uid, uid.and_then(|uid| users.get(&uid))) {
-            (_, Some(name)) => self.table.cell(Paint::User, Escaped(name)),
-            (Some(uid), None) => self.table.cell(Paint::User, uid),
+            (_, Some(name)) => self.table.cell_by(Paint::User, |text| Escaped(name).write_to(text)),
+            (Some(uid), None) => self.table.cell_by(Paint::User, |text| number(text, uid)),
             (None, None) => self.table.end_cell(),
         }
     }
@@ -117,8 +149,8 @@ impl<'a> SocketTable<'a> {
     fn namespace(&mut self, seen: Seen<'_>) {
         let Some(namespace) = seen.namespace() else { return self.table.end_cell() };
         match namespace.name.as_deref() {
-            Some(name) => self.table.cell(Paint::Plain, Escaped(name)),
-            None => self.table.cell(Paint::Faint, namespace.key.inode),
+            Some(name) => self.table.cell_by(Paint::Plain, |text| Escaped(name).write_to(text)),
+            None => self.table.cell_by(Paint::Faint, |text| number(text, namespace.key.inode)),
         }
     }
 
@@ -143,21 +175,17 @@ impl<'a> SocketTable<'a> {
     }
 
     fn holder(&mut self, holder: &ListedProcess, fds: &[Holder]) {
-        self.table.put(Paint::Process, Escaped(&holder.process.name.to_text()));
-        self.table.put(Paint::Faint, format_args!("[{}]", holder.process.id.pid));
+        let name = String::from_utf8_lossy(holder.process.name.as_bytes());
+        self.table.put_by(Paint::Process, |text| Escaped(&name).write_to(text));
+        self.table.put_by(Paint::Faint, |text| {
+            text.write_str("[")?;
+            number(text, holder.process.id.pid)?;
+            text.write_str("]")
+        });
         if self.show.extended {
             let fds: Vec<String> = fds.iter().map(|holder| holder.fd.to_string()).collect();
             self.table.put(Paint::Faint, format_args!("({})", fds.join(",")));
         }
-    }
-}
-
-/// A number, or nothing.
-struct OrNothing<T>(Option<T>);
-
-impl<T: std::fmt::Display> std::fmt::Display for OrNothing<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.as_ref().map_or(Ok(()), |number| number.fmt(f))
     }
 }
 

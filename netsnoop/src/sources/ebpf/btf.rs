@@ -15,6 +15,8 @@ pub const KERNEL_BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 const MAGIC: u16 = 0xeb9f;
 const TYPE_HEADER_LEN: usize = 12;
 const MEMBER_LEN: usize = 12;
+/// Kernels' types take 30 bytes each, all in all; so there is always room for as many as there are.
+const TYPE_BYTES_MEAN: usize = 16;
 /// Members of anonymous structs, typedefs and qualifiers are followed this deep; the kernel nests four.
 const NESTING_LIMIT: u32 = 16;
 
@@ -77,7 +79,7 @@ pub struct KernelTypes<'a> {
     types: &'a [u8],
     strings: &'a [u8],
     /// Where each type begins in `types`; type id 1 is the first (0 is void).
-    starts: Vec<usize>,
+    starts: Vec<u32>,
     /// The ids of all structs and unions.
     composites: Vec<u32>,
 }
@@ -109,7 +111,13 @@ impl<'a> KernelTypes<'a> {
         let base = word(4)?;
         let types = section(bytes, "type", (base, word(8)?, word(12)?))?;
         let strings = section(bytes, "string", (base, word(16)?, word(20)?))?;
-        let mut this = Self { types, strings, starts: vec![usize::MAX], composites: Vec::new() };
+        let mut this = Self {
+            types,
+            strings,
+            starts: Vec::with_capacity(types.len() / TYPE_BYTES_MEAN),
+            composites: Vec::new(),
+        };
+        this.starts.push(u32::MAX);
         this.index()?;
         Ok(this)
     }
@@ -127,7 +135,8 @@ impl<'a> KernelTypes<'a> {
                 // A type is at least 12 bytes and the section's length is 32 bits wide: the count fits.
                 self.composites.push(u32::try_from(self.starts.len()).unwrap_or(u32::MAX));
             }
-            self.starts.push(offset);
+            // As above.
+            self.starts.push(u32::try_from(offset).unwrap_or(u32::MAX));
             offset = end;
         }
         Ok(())
@@ -158,8 +167,8 @@ impl<'a> KernelTypes<'a> {
 
     /// The type id of a function, by which programs are attached to it.
     pub fn function_id(&self, name: &str) -> Option<u32> {
-        let is_it = |start: &usize| {
-            let this = self.header_at(*start);
+        let is_it = |start: &u32| {
+            let this = self.header_at(*start as usize);
             this.is_some_and(|this| this.kind == kind::FUNC && self.name(this.name) == Some(name.as_bytes()))
         };
         u32::try_from(self.starts.iter().position(is_it)?).ok()
@@ -207,8 +216,10 @@ impl<'a> KernelTypes<'a> {
     }
 
     fn members(&self, composite: u32) -> impl Iterator<Item = Member> {
-        let composite =
-            self.starts.get(composite as usize).and_then(|start| Some((*start, self.header_at(*start)?)));
+        let composite = self
+            .starts
+            .get(composite as usize)
+            .and_then(|start| Some((*start as usize, self.header_at(*start as usize)?)));
         let composite = composite.filter(|(_, this)| matches!(this.kind, kind::STRUCT | kind::UNION));
         let (start, count, packed) =
             composite.map_or((0, 0, false), |(at, this)| (at, this.members, this.packs_bitfields));
@@ -235,7 +246,7 @@ impl<'a> KernelTypes<'a> {
     }
 
     fn type_of(&self, id: u32) -> Option<Type> {
-        self.header_at(*self.starts.get(id as usize)?)
+        self.header_at(*self.starts.get(id as usize)? as usize)
     }
 
     fn header_at(&self, start: usize) -> Option<Type> {

@@ -3,8 +3,11 @@
 //! Left out: what the bytes mean, which is `netsnoop_core::listing_record`'s.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
 use anyhow::{Context, Result};
 use aya_obj::generated::bpf_insn;
@@ -19,6 +22,7 @@ use super::failure::refusal;
 use super::load::{OBJECT, raise_locked_memory_limit};
 use super::programs::INVENTORY_ITER;
 use super::report::{Cause, Failure};
+use crate::memory::room_for;
 
 /// The function that stands for this kind of iterator among the kernel's types.
 const HOOK: &str = "bpf_iter_task_file";
@@ -29,6 +33,8 @@ const LOG_BYTES: usize = 1 << 20;
 /// What one read can give at most: the kernel buffers 8 pages
 /// (<https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/bpf_iter.c#L92>).
 const READ_BYTES: usize = 32 * 1024;
+/// How many pieces are read before the first of them is taken.
+const PIECES_AHEAD: usize = 16;
 
 /// The loaded program.
 #[derive(Debug)]
@@ -83,20 +89,31 @@ impl InventoryProgram {
     }
 
     /// Hands all that it gives to `take`, in pieces that end anywhere, also within a record: `take` gets what it has
-    /// not taken yet, and says how many bytes it has taken now.
+    /// not taken yet, and says how many bytes it has taken now. The kernel goes on looking while `take` works.
     ///
     /// # Errors
     ///
     /// If it can be attached or read no more.
     pub fn read(&self, mut take: impl FnMut(&[u8]) -> usize) -> Result<()> {
         let file = open_iterator(&self.program).context("opening the iterator over all files")?;
-        read_pieces(file, &mut take).context("reading the iterator over all files")
+        let (sender, pieces) = sync_channel(PIECES_AHEAD);
+        let read = thread::scope(|scope| {
+            let reading = scope.spawn(move || read_pieces(file, &sender));
+            let mut held = Vec::new();
+            for piece in pieces {
+                held.extend_from_slice(&piece);
+                let taken = take(&held).min(held.len());
+                held.drain(..taken);
+            }
+            reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        read.context("reading the iterator over all files")
     }
 }
 
 impl Kernel {
     fn read() -> Result<Self> {
-        let bytes = std::fs::read(KERNEL_BTF_PATH).with_context(|| {
+        let bytes = read_types().with_context(|| {
             format!("reading {KERNEL_BTF_PATH}, which tells where the kernel keeps the fields of its structs")
         })?;
         let types = KernelTypes::parse(&bytes).with_context(|| format!("understanding {KERNEL_BTF_PATH}"))?;
@@ -105,6 +122,16 @@ impl Kernel {
         let offsets = offsets.into_iter().flat_map(|offset| offset.unwrap_or(ABSENT).to_ne_bytes());
         Ok(Self { offsets: offsets.collect(), hook })
     }
+}
+
+/// All types of the kernel, megabytes of them.
+fn read_types() -> io::Result<Vec<u8>> {
+    let mut file = File::open(KERNEL_BTF_PATH)?;
+    // One more than it says, so that its end is seen without room for more.
+    let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+    let mut bytes = room_for(length + 1);
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The object with this one program, told the kernel's offsets.
@@ -138,21 +165,22 @@ fn instructions(object: &mut Object, constants: &OwnedFd, progress: &OwnedFd) ->
     Ok(function.with_context(|| format!("the kernel half has no program {INVENTORY_ITER}"))?.instructions)
 }
 
-fn read_pieces(mut file: impl Read, take: &mut impl FnMut(&[u8]) -> usize) -> io::Result<()> {
-    let mut buffer = vec![0; 2 * READ_BYTES];
-    let mut held = 0;
+/// Sends all that `file` gives, until nobody takes it any more.
+fn read_pieces(mut file: impl Read, pieces: &SyncSender<Vec<u8>>) -> io::Result<()> {
     loop {
-        let read = match file.read(buffer.get_mut(held..).unwrap_or_default()) {
+        let mut piece = vec![0; READ_BYTES];
+        match file.read(&mut piece) {
             Ok(0) => return Ok(()),
-            Ok(read) => read,
+            Ok(length) => {
+                piece.truncate(length);
+                if pieces.send(piece).is_err() {
+                    return Ok(());
+                }
+            }
             // The kernel pauses after a million files without a socket and wants to be asked again
             // (https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/bpf_iter.c#L155-L163).
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => continue,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(error) => return Err(error),
-        };
-        let filled = held + read;
-        let taken = take(buffer.get(..filled).unwrap_or_default()).min(filled);
-        buffer.copy_within(taken..filled, 0);
-        held = filled - taken;
+        }
     }
 }

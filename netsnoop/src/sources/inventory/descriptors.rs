@@ -118,7 +118,12 @@ impl<'a> Descriptors<'a> {
                     if wanted.contains(protocol.group()) {
                         let socket = ListedSocket::new(protocol, TcpState(0), Addresses::Unknown);
                         let inode = Some(link.inode);
-                        draft.sockets.push(ListedSocket { inode, uid: Some(uid), holders, ..socket });
+                        draft.sockets.push(ListedSocket {
+                            inode,
+                            uid: Some(uid),
+                            holders: holders.into(),
+                            ..socket
+                        });
                     }
                 }
                 Err(error) => draft.miss(UnseenThing::Sockets, reason_of(error), 1),

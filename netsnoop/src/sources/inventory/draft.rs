@@ -12,10 +12,11 @@ use netsnoop_core::time::Timestamp;
 use rustix::io::Errno;
 
 use crate::clock;
+use crate::memory::room_for;
 use crate::sources::namespace_index::NamespaceIndex;
 
 /// An inventory in the making.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Draft {
     pub(super) namespaces: Vec<ListedNamespace>,
     pub(super) processes: Vec<ListedProcess>,
@@ -24,7 +25,21 @@ pub(super) struct Draft {
     unseen: BTreeMap<(UnseenThing, UnseenReason), u64>,
 }
 
+/// Sockets that there is room for at first; there may be a hundred thousand.
+const SOCKETS_AT_FIRST: usize = 1 << 14;
+
 impl Draft {
+    /// Nothing is found yet.
+    pub(super) fn new() -> Self {
+        Self {
+            namespaces: Vec::new(),
+            processes: Vec::new(),
+            sockets: room_for(SOCKETS_AT_FIRST),
+            place_of: HashMap::new(),
+            unseen: BTreeMap::new(),
+        }
+    }
+
     /// Adds the namespaces that `index` knows, with their names.
     pub(super) fn add_known(&mut self, index: &NamespaceIndex) {
         for inode in index.namespaces().into_keys() {

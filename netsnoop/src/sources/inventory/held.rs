@@ -5,15 +5,17 @@
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 
+use ahash::RandomState;
 use anyhow::Result;
 use netsnoop_core::inventory::{Holder, ListedProcess, ListedSocket, ProtocolSet, UnseenReason, UnseenThing};
 use netsnoop_core::listing_record::{ListingRecord, ListingRecords};
 
 use super::draft::Draft;
+use crate::hash_seed::hash_seed;
 use crate::sources::ebpf::inventory_program::InventoryProgram;
 
 /// What the pass found beside processes and sockets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Held {
     /// For each process, what it shares with those that are in the same cgroups.
     pub(super) cgroups: Vec<u64>,
@@ -22,7 +24,7 @@ pub(super) struct Held {
     /// Namespaces with connection requests.
     pub(super) requests: HashMap<u32, u64>,
     /// Where each socket with an inode is in the draft; `None` if it is not wanted.
-    places: HashMap<NonZeroU64, Option<usize>>,
+    places: HashMap<NonZeroU64, Option<usize>, RandomState>,
     process_of: HashMap<u32, u32>,
     current: Option<u32>,
 }
@@ -30,7 +32,15 @@ pub(super) struct Held {
 impl Held {
     /// Reads all into `draft`.
     pub(super) fn read(program: &InventoryProgram, draft: &mut Draft, wanted: ProtocolSet) -> Result<Self> {
-        let mut this = Self::default();
+        let [a, b, c, d] = hash_seed()?;
+        let mut this = Self {
+            cgroups: Vec::new(),
+            sockets: HashMap::new(),
+            requests: HashMap::new(),
+            places: HashMap::with_hasher(RandomState::with_seeds(a, b, c, d)),
+            process_of: HashMap::new(),
+            current: None,
+        };
         program.read(|bytes| {
             let mut records = ListingRecords::new(bytes);
             for record in records.by_ref() {

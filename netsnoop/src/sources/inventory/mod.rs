@@ -106,7 +106,7 @@ fn by_iterator(
     (settings, counters): (&InventorySettings, &Counters),
 ) -> Result<Inventory> {
     let started = clock::now();
-    let mut draft = Draft::default();
+    let mut draft = Draft::new();
     let held = Held::read(program, &mut draft, settings.protocols)?;
     let mut index = NamespaceIndex::new(&settings.proc_root, visitor)?;
     // Elsewhere the pids that programs tell are not those of /proc.
@@ -146,7 +146,7 @@ fn by_tables(
     let started = clock::now();
     let mut index = NamespaceIndex::new(&settings.proc_root, visitor)?;
     index.refresh(counters, started)?;
-    let mut draft = Draft::default();
+    let mut draft = Draft::new();
     draft.add_known(&index);
     let places: Vec<u32> = draft.places().collect();
     namespaces::read(&index, &mut draft, &places, (rung, settings.protocols), counters)?;

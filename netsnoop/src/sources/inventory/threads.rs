@@ -8,7 +8,7 @@ use std::num::NonZeroU64;
 
 use anyhow::Result;
 use netsnoop_core::attribution::Rung;
-use netsnoop_core::inventory::{Holder, ListedSocket, ProtocolSet};
+use netsnoop_core::inventory::{ListedSocket, ProtocolSet};
 use rustix::io::Errno;
 
 use super::draft::Draft;
@@ -40,10 +40,12 @@ pub(super) fn read_tables(
 /// Makes the namespaces of held sockets that no process is in known to `index`.
 pub(super) fn adopt(index: &mut NamespaceIndex, draft: &Draft, counters: &Counters) {
     let known = index.namespaces();
-    let is_elsewhere = |socket: &ListedSocket| {
-        let inode = socket.namespace.and_then(|place| draft.inode_of(place));
-        inode.is_some_and(|inode| !known.contains_key(&inode))
-    };
+    let is_new = |place| draft.inode_of(place).is_some_and(|inode| !known.contains_key(&inode));
+    let new: BTreeSet<u32> = draft.places().filter(|place| is_new(*place)).collect();
+    if new.is_empty() {
+        return;
+    }
+    let is_elsewhere = |socket: &ListedSocket| socket.namespace.is_some_and(|place| new.contains(&place));
     find(index, draft, is_elsewhere, counters);
 }
 
@@ -73,7 +75,7 @@ fn find(
 /// Gives the sockets from `first` on the holders of those before that have no namespace, whose place they take.
 fn take_over(sockets: &mut Vec<ListedSocket>, first: usize) {
     let mut found = sockets.split_off(first);
-    let mut holders: HashMap<NonZeroU64, Vec<Holder>> = sockets
+    let mut holders: HashMap<NonZeroU64, _> = sockets
         .iter_mut()
         .filter(|socket| socket.namespace.is_none())
         .filter_map(|socket| Some((socket.inode?, std::mem::take(&mut socket.holders))))
@@ -97,7 +99,7 @@ fn take_over(sockets: &mut Vec<ListedSocket>, first: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use netsnoop_core::inventory::{Addresses, Protocol};
+    use netsnoop_core::inventory::{Addresses, Holder, Protocol};
     use netsnoop_core::socket::TcpState;
 
     fn socket(namespace: Option<u32>, inode: u64, holders: &[u32]) -> ListedSocket {
