@@ -340,7 +340,7 @@ impl Reconciler {
     }
 
     /// With both ends or none on this node and no other evidence, the higher port is the client's;
-    /// with one, that end is (design.md section 4).
+    /// with one, that end is.
     pub(super) fn default_client(flow: &mut Flow) {
         if flow.role != Role::Unknown {
             return;
