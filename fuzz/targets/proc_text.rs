@@ -3,11 +3,13 @@
 
 use libfuzzer_sys::fuzz_target;
 use netsnoop_core::proc_text::net_table::{ByteOrder, inet_rows, unix_rows};
-use netsnoop_core::proc_text::{Rows, cgroup, fd_link, fib_trie, if_inet6, process};
+use netsnoop_core::proc_text::{
+    Rows, cgroup, fd_link, fib_trie, if_inet6, netlink_table, packet_table, process, sctp_tables,
+};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((choice, text)) = bytes.split_first() else { return };
-    match choice % 9 {
+    match choice % 13 {
         0 => check_rows(text, inet_rows(text, ByteOrder::Little)),
         1 => check_rows(text, inet_rows(text, ByteOrder::Big)),
         2 => check_rows(text, unix_rows(text)),
@@ -16,7 +18,11 @@ fuzz_target!(|bytes: &[u8]| {
         5 => drop(cgroup::decode_cgroup_file(text)),
         6 => drop(fd_link::decode_socket_link(text)),
         7 => drop(process::decode_stat(text)),
-        _ => drop(process::decode_user_ids(text)),
+        8 => drop(process::decode_user_ids(text)),
+        9 => check_rows(text, packet_table::packet_rows(text)),
+        10 => check_rows(text, netlink_table::netlink_rows(text)),
+        11 => check_rows(text, sctp_tables::endpoint_rows(text)),
+        _ => check_rows(text, sctp_tables::association_rows(text)),
     }
 });
 

@@ -11,6 +11,7 @@ pub mod net_table;
 pub mod netlink_table;
 pub mod packet_table;
 pub mod process;
+pub mod sctp_tables;
 pub mod sockstat;
 
 /// The rows of a text, one a line, and a count of the lines that could not be decoded.
@@ -83,7 +84,7 @@ fn without_heading<'a>(text: &'a [u8], first_word: &[u8]) -> &'a [u8] {
 }
 
 /// The words of a line, without the spaces and tabs between them.
-fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty())
 }
 

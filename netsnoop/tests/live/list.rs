@@ -1,8 +1,11 @@
 //! `netsnoop list` over a node of namespaces: the questions people ask, answered in each way of reading; what it marks
 //! as coming and going; what it says when it may not see everything.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
@@ -10,6 +13,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use jsonschema::Validator;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, accept, bind, connect, getsockname, listen, socket_with,
+};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 
 use crate::lab::traffic::{Traffic, Truth};
@@ -158,6 +166,62 @@ fn states_mean_what_they_mean_to_ss() {
         let judged = String::from_utf8(judge.stdout).unwrap().lines().count();
         let ended = list(&lab, &format!("-H -tu --netns {} {words}", talk.client.netns));
         assert_eq!(ended.stdout.len(), judged, "{words}: {:#?}", ended.stdout);
+    }
+}
+
+/// An SCTP socket that listens and both ends of a connection to it, in this namespace; `None` if the kernel has no SCTP.
+fn sctp_sockets(namespace: &Path, address: SocketAddrV4) -> Option<[OwnedFd; 3]> {
+    let enter_and_make = || {
+        let file = fs::File::open(namespace).unwrap();
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        let socket = || {
+            let sctp = rustix::net::Protocol::from_raw(rustix::net::RawProtocol::new(132).unwrap());
+            socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, Some(sctp))
+        };
+        let listening = match socket() {
+            Err(Errno::PROTONOSUPPORT) => return None,
+            made => made.unwrap(),
+        };
+        bind(&listening, &address).unwrap();
+        listen(&listening, 5).unwrap();
+        let client = socket().unwrap();
+        connect(&client, &address).unwrap();
+        let accepted = accept(&listening).unwrap();
+        Some([listening, client, accepted])
+    };
+    // The namespace is the thread's, the sockets are the process's.
+    std::thread::scope(|scope| scope.spawn(enter_and_make).join().unwrap())
+}
+
+#[test]
+fn sctp_sockets_are_shown_once_each_by_every_way() {
+    let name = "list::sctp_sockets_are_shown_once_each_by_every_way";
+    let Some(lab) = Lab::new(name) else { return };
+    let holder = lab.client().start(&format!("serve tcp {}", lab.client.v4(8086)));
+    let netns = holder.wait_for("listen").netns;
+    let address = SocketAddrV4::new([127, 0, 0, 1].into(), 7000);
+    let Some(sockets) = sctp_sockets(Path::new(&lab.client.namespace.path()), address) else {
+        skip(name, "this kernel has no SCTP");
+        return;
+    };
+    let client = SocketAddr::try_from(getsockname(&sockets[1]).unwrap()).unwrap().port();
+    let row = |state: &str, local: u16, peer: Option<u16>| (state.to_owned(), local, peer);
+    let expected = BTreeSet::from([
+        row("listening", 7000, None),
+        row("established", 7000, Some(client)),
+        row("established", client, Some(7000)),
+    ]);
+    for way in ways(&lab, name) {
+        let ended = list(&lab, &format!("-S -o jsonl --via {way} --netns {netns}"));
+        let rows = objects(&ended);
+        let port = |end: &Value| end["port"].as_u64().and_then(|port| u16::try_from(port).ok());
+        let row = |socket: &Value| {
+            assert_eq!(holders(socket), [(u64::from(std::process::id()), 0)], "{way}: {socket}");
+            let state = socket["socket"]["state"].as_str().unwrap().to_owned();
+            (state, port(&socket["network"]["local"]).unwrap(), port(&socket["network"]["peer"]))
+        };
+        assert_eq!(rows.iter().map(row).collect::<BTreeSet<_>>(), expected, "{way}");
+        assert_eq!(rows.len(), 3, "{way}: {rows:#?}");
     }
 }
 

@@ -19,13 +19,15 @@ use crate::shell;
 const STARTED: [&str; 7] = ["sh", "ip", "nft", "nsenter", "unshare", "busybox", "setpriv"];
 
 /// Modules that their networks and netsnoop's lookups need; what is built in needs none.
-const MODULES: [&str; 13] = [
+const MODULES: [&str; 15] = [
     "veth",
     "bridge",
     "inet_diag",
     "tcp_diag",
     "udp_diag",
     "unix_diag",
+    "sctp",
+    "sctp_diag",
     "nf_tables",
     "nft_chain_nat",
     "nft_masq",

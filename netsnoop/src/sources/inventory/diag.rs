@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::census::Census;
 use super::draft::{Draft, reason_of};
+use super::sctp;
 use crate::sources::sock_diag::SockDiag;
 
 /// What was asked in one namespace.
@@ -70,6 +71,9 @@ impl DiagRows {
                 }
                 Err(error) => self.failed.push(error),
             }
+        }
+        if group == ProtocolGroup::Sctp {
+            sctp::merge_associations(&mut self.sockets, before);
         }
     }
 

@@ -12,6 +12,7 @@ mod draft;
 mod held;
 mod interfaces;
 mod namespaces;
+mod sctp;
 mod tables;
 mod threads;
 mod unheld;

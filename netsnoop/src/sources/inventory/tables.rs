@@ -11,11 +11,13 @@ use netsnoop_core::inventory::{
 use netsnoop_core::proc_text::net_table::{InetRow, UnixRow, inet_rows, unix_rows};
 use netsnoop_core::proc_text::netlink_table::{NetlinkRow, netlink_rows};
 use netsnoop_core::proc_text::packet_table::{PacketRow, packet_rows};
+use netsnoop_core::proc_text::sctp_tables::{association_rows, endpoint_rows};
 use netsnoop_core::socket::TcpState;
 use rustix::io::Errno;
 
 use super::census::Census;
 use super::draft::{Draft, reason_of};
+use super::sctp;
 use crate::sources::namespace_index::NetFiles;
 use crate::sources::proc_walk::HOST_ORDER;
 
@@ -27,10 +29,12 @@ enum Kind {
     Unix,
     Packet,
     Netlink,
+    SctpEndpoints,
+    SctpAssociations,
 }
 
 /// Every table, in the order they are read.
-const TABLES: [(&str, ProtocolGroup, Kind); 13] = [
+const TABLES: [(&str, ProtocolGroup, Kind); 15] = [
     ("tcp", ProtocolGroup::Tcp, Kind::Inet4),
     ("tcp6", ProtocolGroup::Tcp, Kind::Inet6),
     ("udp", ProtocolGroup::Udp, Kind::Inet4),
@@ -41,6 +45,8 @@ const TABLES: [(&str, ProtocolGroup, Kind); 13] = [
     ("raw6", ProtocolGroup::Raw, Kind::Inet6),
     ("icmp", ProtocolGroup::Icmp, Kind::Inet4),
     ("icmp6", ProtocolGroup::Icmp, Kind::Inet6),
+    ("sctp/eps", ProtocolGroup::Sctp, Kind::SctpEndpoints),
+    ("sctp/assocs", ProtocolGroup::Sctp, Kind::SctpAssociations),
     ("unix", ProtocolGroup::Unix, Kind::Unix),
     ("packet", ProtocolGroup::Packet, Kind::Packet),
     ("netlink", ProtocolGroup::Netlink, Kind::Netlink),
@@ -125,6 +131,16 @@ impl TableRows {
             Kind::Netlink => {
                 let mut rows = netlink_rows(text);
                 rows.by_ref().for_each(|row| sockets.push(netlink_socket(&row)));
+                rows.rejected()
+            }
+            Kind::SctpEndpoints => {
+                let mut rows = endpoint_rows(text);
+                rows.by_ref().for_each(|row| sockets.push(sctp::listening(&row)));
+                rows.rejected()
+            }
+            Kind::SctpAssociations => {
+                let mut rows = association_rows(text);
+                rows.by_ref().for_each(|row| sctp::add_association(sockets, &row));
                 rows.rejected()
             }
         };

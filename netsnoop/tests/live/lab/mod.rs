@@ -76,7 +76,8 @@ impl Namespace {
         namespace
     }
 
-    fn path(&self) -> String {
+    /// The file that stands for it.
+    pub(crate) fn path(&self) -> String {
         format!("/proc/{}/ns/net", self.holder.pid())
     }
 
