@@ -96,6 +96,8 @@ Exit codes: 0 done; 1 the run failed; 2 usage; 77 a privilege or kernel feature 
 #[derive(Parser, Clone, Debug)]
 #[command(name = "netsnoop", version, long_version = LONG_VERSION, after_help = MAIN_HELP)]
 #[command(about = "Which user, pod, container and process on this node talks to which service?", long_about = None)]
+// As with tcpdump and ss, whose users type -nn: of what is said again the last counts.
+#[command(args_override_self = true)]
 pub struct Cli {
     /// What to do; without it, examples are shown.
     #[command(subcommand)]
@@ -403,6 +405,17 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_said_again_overrides_and_what_is_a_list_grows() {
+        let parse = |line: &str| Cli::try_parse_from(line.split_whitespace()).unwrap().command.unwrap();
+        let Command::List(list) = parse("netsnoop list -tt -nn -o json -o jsonl --port 1 --port 2,3") else {
+            panic!("another command")
+        };
+        assert!(list.kinds.tcp && list.show.numeric);
+        assert_eq!((list.show.output, list.places.port), (ListFormat::Jsonl, vec![1, 2, 3]));
+        assert!(matches!(parse("netsnoop watch -nn -i lo"), Command::Watch(_)));
     }
 
     #[test]
