@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::thread;
 
+use anyhow::Result;
 use netsnoop_core::inventory::{
     Addresses, Holder, ListedProcess, ListedSocket, Protocol, ProtocolSet, UnseenReason, UnseenThing,
 };
@@ -17,11 +17,10 @@ use rustix::io::Errno;
 
 use super::containers::Containers;
 use super::draft::{Draft, reason_of};
+use super::side_by_side::side_by_side;
 use crate::sources::namespace_index::NamespaceIndex;
 use crate::sources::proc_fs::{ProcRoot, ProcessDir, Scratch};
 
-/// More threads than this gain nothing: the kernel's locks on `/proc` are shared.
-const THREADS_MAX: usize = 4;
 /// A thread is worth its start from this many processes on.
 const PROCESSES_PER_THREAD: usize = 64;
 
@@ -55,7 +54,7 @@ impl<'a> Descriptors<'a> {
         index: &'a NamespaceIndex,
         draft: &mut Draft,
         containers: &mut Containers<'_>,
-    ) -> Result<Self, Errno> {
+    ) -> Result<Self> {
         let proc_root = &index.proc_root;
         let known: HashMap<u32, u32> = index.members().into_iter().collect();
         let mut pids = Vec::new();
@@ -63,16 +62,12 @@ impl<'a> Descriptors<'a> {
         if !proc_root.is_whole() {
             draft.miss_some(UnseenThing::Processes, UnseenReason::Hidden);
         }
-        let threads = thread::available_parallelism().map_or(1, |count| count.get().min(THREADS_MAX));
-        let share = pids.len().div_ceil(threads).max(PROCESSES_PER_THREAD);
         let mut links = Vec::new();
-        let looked: Vec<Vec<Result<Option<Found>, Errno>>> = thread::scope(|scope| {
-            let look = |pids| look_at_all(proc_root, pids, &known);
-            let running: Vec<_> = pids.chunks(share).map(|pids| scope.spawn(move || look(pids))).collect();
-            let ended = running.into_iter().map(thread::ScopedJoinHandle::join);
-            ended.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-        });
-        for found in looked.into_iter().flatten() {
+        let start = || Ok(Scratch::new());
+        let looked = side_by_side(&pids, PROCESSES_PER_THREAD, start, |scratch, pid| {
+            look_at(&proc_root.process(*pid)?, known.get(pid).copied(), scratch)
+        })?;
+        for found in looked {
             match found {
                 Ok(Some(found)) => {
                     let container = containers.of_text(&found.cgroups);
@@ -139,16 +134,6 @@ fn add(found: Found, container: Option<Arc<Container>>, (draft, links): (&mut Dr
     draft.processes.push(ListedProcess { process: found.process, namespace, container });
     let own = found.links.into_iter();
     links.extend(own.map(|(inode, fd)| Link { inode, holder: Holder { process, fd } }));
-}
-
-fn look_at_all(
-    proc_root: &ProcRoot,
-    pids: &[u32],
-    known: &HashMap<u32, u32>,
-) -> Vec<Result<Option<Found>, Errno>> {
-    let mut scratch = Scratch::new();
-    let namespace_of = |pid: &u32| known.get(pid).copied();
-    pids.iter().map(|pid| look_at(&proc_root.process(*pid)?, namespace_of(pid), &mut scratch)).collect()
 }
 
 /// `None` if it has no open file: kernel threads, and what has just ended.

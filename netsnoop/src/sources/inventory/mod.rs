@@ -13,6 +13,7 @@ mod held;
 mod interfaces;
 mod namespaces;
 mod sctp;
+mod side_by_side;
 mod tables;
 mod threads;
 mod unheld;

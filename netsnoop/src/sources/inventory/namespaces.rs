@@ -1,8 +1,6 @@
 //! The sockets of every namespace, by sock_diag or from tables. A look at a namespace is a walk over tables that all of them
 //! share, so many are looked at side by side.
 
-use std::thread;
-
 use anyhow::Result;
 use netsnoop_core::attribution::Rung;
 use netsnoop_core::inventory::{ProtocolSet, UnseenThing};
@@ -12,13 +10,12 @@ use rustix::io::Errno;
 use super::census::Census;
 use super::diag::DiagRows;
 use super::draft::Draft;
+use super::side_by_side::side_by_side;
 use super::tables::{TableRows, read_tables, read_waiting_unix};
 use crate::counters::Counters;
 use crate::sources::namespace_index::{NamespaceIndex, NetFiles};
 use crate::sources::netns::{NamespaceVisitor, VisitError};
 
-/// More threads than this gain little: the kernel's tables have locks.
-const THREADS_MAX: usize = 4;
 /// A thread is worth its start from this many namespaces on.
 const NAMESPACES_PER_THREAD: usize = 4;
 
@@ -39,37 +36,21 @@ pub(super) fn read(
     let places: Vec<(u32, u32)> =
         places.iter().filter_map(|place| Some((*place, draft.inode_of(*place)?))).collect();
     let (members, proc_root) = (index.members(), index.proc_root.path());
-    let processors = thread::available_parallelism().map_or(1, |count| count.get().min(THREADS_MAX));
-    let threads = places.len().div_ceil(NAMESPACES_PER_THREAD).clamp(1, processors);
-    let work = |share: usize| -> Result<Vec<Found>> {
+    let start = || {
         let mut own = NamespaceIndex::new(proc_root, NamespaceVisitor::new()?)?;
         own.adopt(members.iter().copied(), counters);
-        // In turns, as neighbours are often alike.
-        let mine = places.iter().skip(share).step_by(threads);
-        Ok(mine.map(|(place, inode)| look(&mut own, (*place, *inode), (rung, wanted))).collect())
+        Ok(own)
     };
-    let found: Vec<Result<Vec<Found>>> = thread::scope(|scope| {
-        let running: Vec<_> = (0..threads)
-            .map(|share| {
-                scope.spawn({
-                    let work = &work;
-                    move || work(share)
-                })
-            })
-            .collect();
-        let ended = running.into_iter().map(thread::ScopedJoinHandle::join);
-        ended.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    });
-    for found in found {
-        for Found { place, rows } in found? {
-            match rows {
-                Ok((key, asked, read)) => {
-                    draft.identify(place, key);
-                    asked.hand_over(draft, place);
-                    read.into_iter().for_each(|rows| rows.hand_over(draft, place));
-                }
-                Err(error) => draft.miss_for(UnseenThing::Namespaces, Errno::from(error)),
+    let found =
+        side_by_side(&places, NAMESPACES_PER_THREAD, start, |own, place| look(own, *place, (rung, wanted)))?;
+    for Found { place, rows } in found {
+        match rows {
+            Ok((key, asked, read)) => {
+                draft.identify(place, key);
+                asked.hand_over(draft, place);
+                read.into_iter().for_each(|rows| rows.hand_over(draft, place));
             }
+            Err(error) => draft.miss_for(UnseenThing::Namespaces, Errno::from(error)),
         }
     }
     Ok(())

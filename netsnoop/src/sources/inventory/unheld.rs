@@ -61,18 +61,20 @@ fn ask(
         small: requests || census.time_wait().is_none_or(|count| count > 0),
     };
     let mut rows = DiagRows::nothing(ProtocolSet::EMPTY);
-    let mut sock_diag = SockDiag::open()?;
-    for group in ProtocolGroup::ALL.into_iter().filter(|group| wanted.contains(*group)) {
-        match group {
-            // The kernel's own are not counted, and every namespace has some.
-            ProtocolGroup::Netlink => rows.add(&mut sock_diag, (group, ALL_STATES), &census),
-            ProtocolGroup::Tcp if missing.small && !missing.any => {
-                rows.add(&mut sock_diag, (group, SMALL_STATES), &census);
-            }
-            _ if missing.any => rows.add(&mut sock_diag, (group, ALL_STATES), &census),
-            _ => {}
-        }
+    let asks = |group| match group {
+        // The kernel's own are not counted, and every namespace has some.
+        ProtocolGroup::Netlink => Some(ALL_STATES),
+        _ if missing.any => Some(ALL_STATES),
+        ProtocolGroup::Tcp if missing.small => Some(SMALL_STATES),
+        _ => None,
+    };
+    let wanted = ProtocolGroup::ALL.into_iter().filter(|group| wanted.contains(*group));
+    let questions: Vec<_> = wanted.filter_map(|group| Some((group, asks(group)?))).collect();
+    if questions.is_empty() {
+        return Ok((rows, TableRows::default()));
     }
+    let mut sock_diag = SockDiag::open()?;
+    questions.into_iter().for_each(|question| rows.add(&mut sock_diag, question, &census));
     let waiting = read_waiting_unix(files, &rows.sockets, &census);
     Ok((rows, waiting))
 }

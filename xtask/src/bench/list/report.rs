@@ -132,9 +132,12 @@ fn setting(runs: u32) -> Result<String> {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").context("reading the kernel's version")?;
     // What follows the version is the distributor's and says nothing here.
     let kernel = kernel.trim().split('-').next().unwrap_or_default().to_owned();
+    // What else the machine does shows in all that follows.
+    let load = fs::read_to_string("/proc/loadavg").context("reading how busy the machine is")?;
+    let load = load.split(' ').nth(1).unwrap_or_default().to_owned();
     let processors = std::thread::available_parallelism().context("counting processors")?;
     Ok(format!(
-        "{}, Linux {kernel}, {processors} processors; medians of {runs} runs of whole processes. Versions: {}.\n",
+        "{}, Linux {kernel}, {processors} processors, load average {load}; medians of {runs} runs of whole processes. Versions: {}.\n",
         date.trim(),
         versions()?,
     ))
