@@ -31,9 +31,9 @@ pub fn room_for<T>(capacity: usize) -> Vec<T> {
         // All of the mapping is meant: one that is half of each kind could not grow in place.
         let before = start.addr() % page_size();
         let length = (before + bytes).next_multiple_of(page_size());
+        let mapping = start.wrapping_sub(before).cast::<c_void>();
         // SAFETY: the advice changes no content, whatever is there: it is only about how the kernel backs it.
-        let advised =
-            unsafe { madvise(start.wrapping_sub(before).cast::<c_void>(), length, Advice::LinuxHugepage) };
+        let advised = unsafe { madvise(mapping, length, Advice::LinuxHugepage) };
         if let Err(error) = advised {
             log::debug!("no huge pages for {bytes} bytes: {error}");
         }
