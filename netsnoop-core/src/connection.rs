@@ -3,12 +3,13 @@
 use core::time::Duration;
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use crate::attribution::{Attribution, RungSet};
 use crate::five_tuple::{Endpoint, Transport};
 use crate::namespace::NamespaceKey;
 use crate::process::ProcessFacts;
-use crate::service::Service;
+use crate::service::{LearntName, Service};
 use crate::time::Timestamp;
 
 /// Names a connection in all its records. Unique within a run; the seed makes two runs differ.
@@ -181,6 +182,8 @@ pub struct ConnectionRecord {
     pub nat: Nat,
     /// The service it belongs to, and the rule that says so.
     pub service: Option<Service>,
+    /// What the client calls the server.
+    pub names: Vec<LearntName>,
     /// Payload bytes, where the kernel counted them.
     pub io: Option<Io>,
 }

@@ -41,6 +41,8 @@ pub struct Ledger {
     pub translations_evicted: u64,
     /// Connections whose translation was told of so late that both its names had been told as connections.
     pub connections_told_twice: u64,
+    /// Names of servers in packets of no connection that is held.
+    pub names_unmatched: u64,
     /// Questions not asked because too many were waiting.
     pub rescans_dropped: u64,
 }

@@ -10,6 +10,7 @@ use crate::five_tuple::FiveTuple;
 use crate::namespace::{NamespaceKey, Topology};
 use crate::packet::{Direction, PacketHeader};
 use crate::process::{Process, ProcessFacts, ProcessId};
+use crate::service::LearntName;
 use crate::socket::{SocketRow, TcpState};
 use crate::time::Timestamp;
 use crate::translation::TranslationChange;
@@ -19,6 +20,8 @@ use crate::translation::TranslationChange;
 pub enum Observation {
     /// A packet on an interface.
     Packet(PacketSighting),
+    /// A packet's sender calls its server so.
+    Name(PacketSighting, LearntName),
     /// A kernel program's event.
     Kernel(KernelEvent),
     /// What a look at socket tables told.

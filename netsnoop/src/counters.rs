@@ -62,6 +62,10 @@ pub struct Counters {
     pub conntrack_rejected: Counter,
     /// Times that the kernel had no room for such events, so that all was listed anew.
     pub conntrack_overflows: Counter,
+    /// Names of servers read from packets, once for each interface that shows them.
+    pub names_read: Counter,
+    /// Beginnings of streams that were given up because too many waited for more.
+    pub names_evicted: Counter,
     /// Records that a sink wrote.
     pub rows_written: Counter,
     /// Records a sink lost because its channel was full, or could not write.

@@ -24,6 +24,8 @@ use anyhow::{Context, anyhow};
 use netsnoop_core::attribution::{RungSet, Way};
 use netsnoop_core::ledger::Ledger;
 use netsnoop_core::reconcile::Reconciler;
+use netsnoop_core::server_name::NameReader;
+use netsnoop_core::service::NameWishes;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
@@ -31,6 +33,7 @@ use crate::announcement;
 use crate::config::{AgentConfig, CompareConfig, SourceConfig, WatchConfig};
 use crate::counters::Counters;
 use crate::failure::Failure;
+use crate::hash_seed::hash_seed;
 use crate::intake::{HearingBell, Input, Intake};
 use crate::memory;
 use crate::outlet::{Outlet, Told};
@@ -85,6 +88,8 @@ struct Plan {
     counters: Arc<Counters>,
     span: Span,
     serving: Option<Serving>,
+    /// Reads the names of servers, where services ask for them.
+    names: Option<NameReader>,
 }
 
 /// How long it goes on.
@@ -100,7 +105,7 @@ struct Span {
 pub fn watch(config: &WatchConfig) -> Result<(), Failure> {
     let counters = Arc::new(Counters::default());
     let outputs = vec![sinks::watch(config, counters.clone())?];
-    let plan = Plan { outputs, queue: RECORDS, counters, span: Span::default(), serving: None };
+    let plan = Plan { outputs, queue: RECORDS, counters, span: Span::default(), serving: None, names: None };
     run(&config.sources, plan)
 }
 
@@ -109,8 +114,10 @@ pub fn agent(config: &AgentConfig) -> Result<(), Failure> {
     let counters = Arc::new(Counters::default());
     let outputs = sinks::agent(config, &counters)?;
     let serving = Some(Serving::open(config)?);
-    let plan =
-        Plan { outputs, queue: config.settings.limits.queue, counters, span: Span::default(), serving };
+    let wants_names = config.settings.services.name_wishes() != NameWishes::default();
+    let names = if wants_names { Some(NameReader::new(hash_seed()?)) } else { None };
+    let queue = config.settings.limits.queue;
+    let plan = Plan { outputs, queue, counters, span: Span::default(), serving, names };
     run(&config.sources, plan)
 }
 
@@ -120,7 +127,7 @@ pub fn compare(config: &CompareConfig) -> Result<(), Failure> {
     let outputs = vec![sinks::compare(config, counters.clone())?];
     // An end whose answer is on its way when the time is over is none that nobody could name.
     let span = Span { duration: Some(config.duration), patience: config.sources.settle };
-    run(&config.sources, Plan { outputs, queue: RECORDS, counters, span, serving: None })
+    run(&config.sources, Plan { outputs, queue: RECORDS, counters, span, serving: None, names: None })
 }
 
 fn run(config: &SourceConfig, plan: Plan) -> Result<(), Failure> {
@@ -152,7 +159,7 @@ fn start(
     plan: Plan,
     (rungs, hearing): (Vec<(Way, RungSet)>, HearingBell),
 ) -> anyhow::Result<Running> {
-    let Plan { outputs, queue, counters, span, serving } = plan;
+    let Plan { outputs, queue, counters, span, serving, names } = plan;
     let (inputs_in, inputs) = sync_channel(INTAKE_BATCHES);
     let (finished_in, finished) = tokio::sync::mpsc::channel(outputs.len().max(1));
     let (ended_in, ended_captures) = tokio::sync::mpsc::channel(captures.len().max(1));
@@ -186,7 +193,9 @@ fn start(
         };
         tracks.push(Track { way, reconciler, outlets });
     }
-    let reconciler = spawn("reconciler", Job::Opened, move || reconciling::run(tracks, &inputs))?;
+    let counted = counters.clone();
+    let reconciler =
+        spawn("reconciler", Job::Opened, move || reconciling::run(tracks, &inputs, names, counted))?;
     let around = || Surroundings {
         intake: intake.clone(),
         outlets: outlets.clone(),

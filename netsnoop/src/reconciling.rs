@@ -14,8 +14,9 @@ use netsnoop_core::attribution::Way;
 use netsnoop_core::kernel_record;
 use netsnoop_core::ledger::Ledger;
 use netsnoop_core::observation::{Observation, PacketSighting, Rescan};
-use netsnoop_core::packet::{self, Decoded, Direction};
+use netsnoop_core::packet::{self, Decoded, Direction, PacketContent, TcpFlags};
 use netsnoop_core::reconcile::Reconciler;
+use netsnoop_core::server_name::NameReader;
 use netsnoop_core::time::Timestamp;
 
 use crate::clock;
@@ -57,11 +58,19 @@ struct Reconciling {
     tracks: Vec<Track>,
     /// What decoding adds to the reconcilers' own books.
     decoded: Ledger,
+    /// Reads the names of servers, where they are wanted.
+    names: Option<NameReader>,
+    counters: Arc<Counters>,
 }
 
 /// Runs until [`Input::SourcesEnded`] arrives or nobody can send any more. Returns the final books.
-pub fn run(tracks: Vec<Track>, inputs: &Receiver<Input>) -> Vec<(Way, Ledger)> {
-    let mut this = Reconciling { tracks, decoded: Ledger::default() };
+pub fn run(
+    tracks: Vec<Track>,
+    inputs: &Receiver<Input>,
+    names: Option<NameReader>,
+    counters: Arc<Counters>,
+) -> Vec<(Way, Ledger)> {
+    let mut this = Reconciling { tracks, decoded: Ledger::default(), names, counters };
     while this.take(inputs) {
         this.tracks.iter_mut().for_each(|track| track.reconciler.handle_timeout(clock::now()));
         this.serve_outlets();
@@ -141,6 +150,9 @@ impl Reconciling {
                     let interface = interface.or(batch.interface);
                     let direction = known_direction(direction, frame);
                     let sighting = PacketSighting { at: frame.at, interface, direction, header };
+                    if has_data(&sighting) {
+                        self.read_name(now, sighting, packet::tcp_payload(batch.link_type, &frame.data));
+                    }
                     self.hand_to_all(now, &Observation::Packet(sighting));
                 }
                 Ok(Decoded::Ignored(_)) => self.decoded.packets_ignored += 1,
@@ -149,6 +161,16 @@ impl Reconciling {
                     log::debug!("frame: {error}");
                 }
             }
+        }
+    }
+
+    fn read_name(&mut self, now: Timestamp, sighting: PacketSighting, payload: &[u8]) {
+        let Some(names) = &mut self.names else { return };
+        let found = names.take(sighting.at, &sighting.header, payload);
+        self.counters.names_evicted.set(names.evicted);
+        if let Some(name) = found {
+            self.counters.names_read.add(1);
+            self.hand_to_all(now, &Observation::Name(sighting, name));
         }
     }
 
@@ -187,6 +209,15 @@ impl Reconciling {
             events_rejected: if hears_events { self.decoded.events_rejected } else { 0 },
             ..track.reconciler.ledger()
         }
+    }
+}
+
+/// Whether it is a segment between the beginning and the end of a connection, with data.
+fn has_data(sighting: &PacketSighting) -> bool {
+    const ENDS: u8 = TcpFlags::SYN | TcpFlags::RST;
+    match sighting.header.content {
+        PacketContent::Tcp { flags, payload_length, .. } => flags.0 & ENDS == 0 && payload_length > 0,
+        PacketContent::Udp { .. } | PacketContent::Unreachable => false,
     }
 }
 

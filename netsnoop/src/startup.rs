@@ -145,6 +145,7 @@ fn capture_settings(config: &SourceConfig, interface: &str) -> CaptureSettings {
         promiscuous: config.promiscuous,
         direction: config.direction,
         expression: config.filter.clone(),
+        names: config.services.name_wishes(),
     }
 }
 

@@ -26,7 +26,7 @@ const CORE_DEPENDENCIES: [&str; 6] =
 
 /// Core's modules by layer, and the layers each may name besides itself. Decoders are layers of their
 /// own, so that none knows another.
-const CORE_LAYERS: [(&str, &[&str], &[&str]); 13] = [
+const CORE_LAYERS: [(&str, &[&str], &[&str]); 14] = [
     (
         "vocabulary",
         &[
@@ -45,6 +45,7 @@ const CORE_LAYERS: [(&str, &[&str], &[&str]); 13] = [
     ),
     ("socket choice", &["socket_match"], &["vocabulary"]),
     ("packet decoder", &["packet"], &["vocabulary"]),
+    ("name decoder", &["server_name"], &["vocabulary", "packet decoder"]),
     ("proc decoder", &["proc_text"], &["vocabulary"]),
     ("conntrack decoder", &["conntrack"], &["vocabulary"]),
     ("observation", &["observation"], &["vocabulary", "packet decoder"]),

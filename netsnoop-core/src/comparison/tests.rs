@@ -57,6 +57,7 @@ fn record(client: Attribution) -> ConnectionRecord {
         server: end(80, None, Attribution::unattributed(Reason::Remote)),
         nat: Nat::default(),
         service: None,
+        names: Vec::new(),
         io: None,
     }
 }

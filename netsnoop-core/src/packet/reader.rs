@@ -20,6 +20,11 @@ impl<'a> Reader<'a> {
         self.offset
     }
 
+    /// The rest.
+    pub(super) const fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// How many bytes are left.
     pub(super) const fn remaining(&self) -> usize {
         self.rest.len()

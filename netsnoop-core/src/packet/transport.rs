@@ -6,6 +6,8 @@ use super::reader::Reader;
 use super::{Ignored, Layer, Malformed, PacketContent, PacketError, PacketHeader, TcpFlags, Verdict};
 use crate::five_tuple::{Endpoint, FiveTuple, Transport};
 
+/// TCP, by its number.
+pub(super) const TCP: u8 = 6;
 const ICMP: u8 = 1;
 const ICMP_V6: u8 = 58;
 /// Destination unreachable: RFC 792, and RFC 4443 section 3.1.
@@ -17,7 +19,7 @@ const FRAGMENTATION_NEEDED: u8 = 4;
 /// Reads the transport layer.
 pub(super) fn read(network: Network, reader: &mut Reader<'_>) -> Result<Verdict<PacketHeader>, PacketError> {
     match network.protocol {
-        6 => tcp(network, reader).map(Verdict::Go),
+        TCP => tcp(network, reader).map(Verdict::Go),
         17 => udp(network, reader).map(Verdict::Go),
         136 => udp_lite(network, reader).map(Verdict::Go),
         ICMP if network.source.is_ipv4() => icmp(Announced::Ipv4, reader),
@@ -43,6 +45,14 @@ fn tcp(network: Network, reader: &mut Reader<'_>) -> Result<PacketHeader, Packet
     };
     let ports = [header[0], header[1], header[2], header[3]];
     Ok(PacketHeader { tuple: tuple(Transport::Tcp, network, ports), content })
+}
+
+/// What follows the TCP header, without what pads the frame.
+pub(super) fn tcp_payload(network: Network, mut reader: Reader<'_>) -> &[u8] {
+    reader.limit(network.length);
+    let segment = reader.rest();
+    let header_length = segment.get(12).map_or(0, |byte| usize::from(byte >> 4) * 4);
+    segment.get(header_length.max(20)..).unwrap_or_default()
 }
 
 fn udp(network: Network, reader: &mut Reader<'_>) -> Result<PacketHeader, PacketError> {

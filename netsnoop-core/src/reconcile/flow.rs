@@ -3,6 +3,7 @@
 use core::num::NonZeroU64;
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use super::namespace_table::{NamespaceId, Place};
 use super::path::Path;
@@ -12,6 +13,7 @@ use crate::connection::{ConnectionState, Io, Role};
 use crate::five_tuple::{Endpoint, FiveTuple, Transport};
 use crate::namespace::NamespaceKey;
 use crate::observation::SocketClose;
+use crate::service::LearntName;
 use crate::time::Timestamp;
 
 /// One of the two ends, by its place in [`Flow::ends`]. Which of them is the client is [`Flow::client`].
@@ -135,6 +137,8 @@ pub(super) struct Flow {
     pub(super) rungs: RungSet,
     /// The interface, and whether it is the one nearest to the client.
     pub(super) interface: Option<(Arc<str>, bool)>,
+    /// What the client calls its server, the first of each kind.
+    pub(super) names: Vec<LearntName>,
     pub(super) opened: bool,
     pub(super) closed: bool,
     /// Whether something that was told has changed since.
@@ -173,6 +177,7 @@ impl Flow {
             ended_at: None,
             rungs: RungSet::EMPTY,
             interface: None,
+            names: Vec::new(),
             opened: false,
             closed: false,
             changed: false,
@@ -228,6 +233,16 @@ impl Flow {
             names.map(move |name| if path.asker == side { name } else { name.mirrored() })
         });
         plain.into_iter().chain(steps)
+    }
+
+    /// Takes the name that the server is called by; `false` if one of its kind is known.
+    pub(super) fn learn_name(&mut self, name: LearntName) -> bool {
+        let is_new = self.names.iter().all(|known| known.kind != name.kind);
+        if is_new {
+            self.names.push(name);
+            self.changed |= self.opened;
+        }
+        is_new
     }
 
     /// Takes `client` for the client if `role` is better evidence than what is known.

@@ -142,6 +142,7 @@ impl Reconciler {
     pub fn handle(&mut self, now: Timestamp, observation: Observation) {
         match observation {
             Observation::Packet(sighting) => self.handle_packet(now, &sighting),
+            Observation::Name(sighting, name) => self.handle_name(now, &sighting, name),
             Observation::Kernel(event) => self.handle_kernel_event(now, event),
             Observation::Sockets(snapshot) => self.handle_snapshot(now, snapshot),
             Observation::PacketsUntil(until) => self.handle_packets_until(now, until),

@@ -13,6 +13,7 @@ use crate::connection::{ConnectionState, Role};
 use crate::five_tuple::{FiveTuple, Transport};
 use crate::observation::PacketSighting;
 use crate::packet::{PacketContent, TcpFlags};
+use crate::service::LearntName;
 use crate::time::Timestamp;
 
 /// How far the stamp of a packet may be from what the clock of all else showed then: the wall clock that stamps packets
@@ -38,6 +39,18 @@ impl Reconciler {
             flow.last_seen = flow.last_seen.max(packet.at);
         }
         self.review(now, id);
+    }
+
+    /// The same comes by every interface that the packet crosses.
+    pub(super) fn handle_name(&mut self, now: Timestamp, packet: &PacketSighting, name: LearntName) {
+        let seen = self.sighting(packet, packet.header.tuple);
+        let Some((id, _)) = self.locate(&seen) else {
+            self.ledger.names_unmatched += 1;
+            return;
+        };
+        if self.flows.get_mut(id).is_some_and(|flow| flow.learn_name(name)) {
+            self.review(now, id);
+        }
     }
 
     /// An interface that the topology does not know is younger than it, and so may be what is behind it.

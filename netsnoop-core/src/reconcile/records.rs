@@ -54,7 +54,7 @@ impl Reconciler {
     fn service_at(&self, flow: &Flow, side: Side) -> Option<Service> {
         let endpoints = [flow.tuple(side.other()).remote, flow.tuple(side).local];
         let services = &self.settings.services;
-        endpoints.into_iter().find_map(|endpoint| services.find(flow.transport, endpoint, &[]))
+        endpoints.into_iter().find_map(|endpoint| services.find(flow.transport, endpoint, &flow.names))
     }
 
     fn render(&self, now: Timestamp, id: FlowId, flow: &Flow, event: RecordEvent) -> ConnectionRecord {
@@ -85,6 +85,7 @@ impl Reconciler {
                 server: given(asked.remote, answered.remote),
             },
             service: self.service_at(flow, server),
+            names: flow.names.clone(),
             io: (event == RecordEvent::Close).then(|| flow.io()).flatten(),
         }
     }

@@ -9,6 +9,7 @@ mod rule;
 mod tests;
 
 use core::net::IpAddr;
+use core::ops::RangeInclusive;
 
 use alloc::collections::BTreeMap;
 use alloc::string::ToString;
@@ -28,6 +29,22 @@ pub struct Service {
     pub name: Arc<str>,
     /// The rule that won, as it is written.
     pub rule: Arc<str>,
+}
+
+/// Where TLS is, for a rule that names no port.
+const TLS_PORT: u16 = 443;
+/// Ranges of ports that whoever captures is told.
+const PORT_RANGES_MAX: usize = 16;
+
+/// The names of servers that rules ask for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NameWishes {
+    /// Those of TLS.
+    pub sni: bool,
+    /// Those of HTTP/1.
+    pub host: bool,
+    /// Where TLS is looked for closely.
+    pub sni_ports: Vec<RangeInclusive<u16>>,
 }
 
 /// The configured services. Cheap to clone.
@@ -67,6 +84,15 @@ impl Services {
 
     /// The service of a connection to `endpoint`, whose server was called by `names`: that of the most specific rule.
     pub fn find(&self, transport: Transport, endpoint: Endpoint, names: &[LearntName]) -> Option<Service> {
+        self.find_place(transport, endpoint, names).map(|(_, service)| service)
+    }
+
+    fn find_place(
+        &self,
+        transport: Transport,
+        endpoint: Endpoint,
+        names: &[LearntName],
+    ) -> Option<(usize, Service)> {
         let single = self.0.of_address.get(&endpoint.address).map_or(&[][..], Vec::as_slice);
         let applies = |place: &usize| {
             let (rule, text) = self.0.rules.get(*place)?;
@@ -74,7 +100,33 @@ impl Services {
             Some((*place, Service { name, rule: text.clone() }))
         };
         let found = [single, &self.0.others].into_iter().filter_map(|places| places.iter().find_map(applies));
-        found.min_by_key(|(place, _)| *place).map(|(_, service)| service)
+        found.min_by_key(|(place, _)| *place)
+    }
+
+    /// Whether a name that is not known yet might make it another service's.
+    pub fn awaits_name(&self, transport: Transport, endpoint: Endpoint, names: &[LearntName]) -> bool {
+        let won = self.find_place(transport, endpoint, names).map_or(self.0.rules.len(), |(place, _)| place);
+        let waits = |(rule, _): &(ServiceRule, _)| rule.awaits_name(transport, endpoint, names);
+        self.0.rules.iter().take(won).any(waits)
+    }
+
+    /// Which names the rules ask for.
+    pub fn name_wishes(&self) -> NameWishes {
+        let mut wishes = NameWishes::default();
+        for (rule, _) in &self.0.rules {
+            match rule.place {
+                Where::Named(NameKind::Sni, _) => {
+                    wishes.sni = true;
+                    let ports = rule.ports.clone().unwrap_or(TLS_PORT..=TLS_PORT);
+                    if !wishes.sni_ports.contains(&ports) && wishes.sni_ports.len() < PORT_RANGES_MAX {
+                        wishes.sni_ports.push(ports);
+                    }
+                }
+                Where::Named(NameKind::Host, _) => wishes.host = true,
+                Where::Named(NameKind::Dns, _) | Where::In(_) | Where::Anywhere => {}
+            }
+        }
+        wishes
     }
 
     /// Whether a service of this name is configured.

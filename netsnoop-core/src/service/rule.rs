@@ -52,9 +52,7 @@ impl ServiceRule {
         endpoint: Endpoint,
         names: &[LearntName],
     ) -> Option<Arc<str>> {
-        let fits = self.ports.as_ref().is_none_or(|ports| ports.contains(&endpoint.port))
-            && self.transport.is_none_or(|wanted| wanted == transport);
-        if !fits {
+        if !self.fits(transport, endpoint) {
             return None;
         }
         let found = match &self.place {
@@ -74,6 +72,21 @@ impl ServiceRule {
             (ServiceName::FoundText, Some(text)) => Some(text.into()),
             (ServiceName::FoundText, None) => None,
         }
+    }
+
+    /// Whether it applies to all but the name, and a name of its kind is not known.
+    pub(super) fn awaits_name(&self, transport: Transport, endpoint: Endpoint, names: &[LearntName]) -> bool {
+        match &self.place {
+            Where::Named(kind, _) => {
+                self.fits(transport, endpoint) && names.iter().all(|name| name.kind != *kind)
+            }
+            Where::In(_) | Where::Anywhere => false,
+        }
+    }
+
+    fn fits(&self, transport: Transport, endpoint: Endpoint) -> bool {
+        self.ports.as_ref().is_none_or(|ports| ports.contains(&endpoint.port))
+            && self.transport.is_none_or(|wanted| wanted == transport)
     }
 
     /// The only address it can be of, if it is one.

@@ -104,6 +104,24 @@ fn names_are_more_specific_than_blocks_and_exact_ones_more_than_an_address() {
 }
 
 #[test]
+fn a_name_is_awaited_where_it_could_change_the_answer() {
+    let services = Services::new(vec![
+        rule("tls", named(NameKind::Sni, "*.example.org"), 443..=443),
+        rule("exact", named(NameKind::Host, "a.example.org"), None),
+        rule("balancer", block("198.18.1.5"), None),
+        rule("net", block("198.18.0.0/15"), None),
+    ]);
+    let awaits = |to: &str, names: &[LearntName]| services.awaits_name(Transport::Tcp, endpoint(to), names);
+    let host = LearntName::new(NameKind::Host, "a.example.org");
+    let other = [LearntName::new(NameKind::Host, "b.example.org")];
+    assert!(awaits("198.18.1.6:443", &[]) && awaits("198.18.1.6:80", &[]));
+    assert!(awaits("198.18.1.5:443", &[]), "an exact name beats an address");
+    assert!(!awaits("198.18.1.5:443", &other), "a wildcard does not");
+    assert!(awaits("198.18.1.6:443", &other) && !awaits("198.18.1.6:80", &other));
+    assert!(!awaits("198.18.1.6:443", &[host]));
+}
+
+#[test]
 fn a_rule_may_call_the_service_by_what_it_found() {
     let found = ServiceRule {
         service: ServiceName::FoundText,

@@ -170,6 +170,7 @@ impl Settings {
             ("outputs", old.outputs != new.outputs),
             ("limits", old.limits != new.limits),
             ("ips_to_listen_to", old.destinations != new.destinations),
+            ("services: sni or host", old.services.name_wishes() != new.services.name_wishes()),
         ];
         for (key, _) in changed.into_iter().filter(|(_, changed)| *changed) {
             log::warn!("{}: {key}: takes a restart", self.file.display());

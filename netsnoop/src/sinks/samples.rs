@@ -57,6 +57,7 @@ fn record(client: EndRecord, server: EndRecord) -> ConnectionRecord {
         server,
         nat: Nat::default(),
         service: None,
+        names: Vec::new(),
         io: None,
     }
 }

@@ -104,6 +104,8 @@ struct End<'a> {
     address: IpAddr,
     port: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     netns: Option<Netns>,
     #[serde(skip_serializing_if = "Option::is_none")]
     process: Option<ProcessKeys<'a>>,
@@ -225,7 +227,10 @@ impl<'a> Record<'a> {
             connection: Connection::new(record, clock),
             network: Network::new(record),
             client: End::new(&record.client, users.client.as_deref(), clock),
-            server: End::new(&record.server, users.server.as_deref(), clock),
+            server: End {
+                domain: record.names.iter().max_by_key(|name| name.kind).map(|name| &*name.text),
+                ..End::new(&record.server, users.server.as_deref(), clock)
+            },
             service: record.service.as_ref().map(ServiceKeys::from),
             nat: NatKeys::new(record.nat),
             io: record.io.map(IoBytes::from),
@@ -273,6 +278,7 @@ impl<'a> End<'a> {
         Self {
             address: end.endpoint.address,
             port: end.endpoint.port,
+            domain: None,
             netns: end.namespace.map(Netns::from),
             process: end.attribution.owning_process().map(|process| ProcessKeys::new(process, facts, clock)),
             user: end_uid(end).map(|id| User { id, name: user_name }),

@@ -1,15 +1,17 @@
 //! The agent as its users run it: metrics that Prometheus reads, settings that change, and outputs that are in the way.
 
 use std::fs;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::process::{self, Child, Stdio};
 
 use crate::lab::agent::{Agent, LISTENS};
-use crate::lab::{Actor, Lab, skip};
+use crate::lab::records::Schema;
+use crate::lab::{Actor, Lab, Namespace, skip};
 use crate::nat::Translating;
 
-/// A Prometheus that scrapes the agent every second. It is ended when dropped.
+/// A Prometheus that scrapes the agent every few seconds. It is ended when dropped.
 struct Prometheus<'a> {
     lab: &'a Lab,
     child: Child,
@@ -23,7 +25,7 @@ impl<'a> Prometheus<'a> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("prometheus.yml");
         let scrape = format!(
-            "scrape_configs: [{{job_name: netsnoop, scrape_interval: 1s, static_configs: [{{targets: ['{LISTENS}']}}]}}]"
+            "scrape_configs: [{{job_name: netsnoop, scrape_interval: 3s, static_configs: [{{targets: ['{LISTENS}']}}]}}]"
         );
         fs::write(&file, scrape).unwrap();
         let child = lab
@@ -105,6 +107,79 @@ fn prometheus_is_told_who_depends_on_what() {
     assert!(agent.stop().status.success());
 }
 
+/// A ClientHello for `name`, with so much padding before the name.
+fn client_hello(name: &str, padding: usize) -> Vec<u8> {
+    let sized = |bytes: &[u8]| [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat();
+    let host = [&[0], sized(name.as_bytes()).as_slice()].concat();
+    let padding = [&21_u16.to_be_bytes(), sized(&vec![0; padding]).as_slice()].concat();
+    let server_name = [&[0, 0], sized(&sized(&host)).as_slice()].concat();
+    let extensions = sized(&[padding, server_name].concat());
+    let hello = [&[3, 3], [7; 32].as_slice(), &[0, 0, 2, 0x13, 1, 1, 0], &extensions].concat();
+    let length = u32::try_from(hello.len()).unwrap().to_be_bytes();
+    [&[22, 3, 1], sized(&[&[1], &length[1..], &hello].concat()).as_slice()].concat()
+}
+
+/// Says these pieces to a server, each in a segment of its own, and hears them again.
+fn say(pod: &Namespace, server: &str, pieces: &[&[u8]]) {
+    pod.inside(|| {
+        let mut stream = TcpStream::connect(server).unwrap();
+        stream.set_nodelay(true).unwrap();
+        for piece in pieces {
+            stream.write_all(piece).unwrap();
+        }
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).unwrap();
+        assert_eq!(heard, pieces.concat());
+    });
+}
+
+#[test]
+fn services_are_known_by_the_names_that_clients_say() {
+    let name = "agent::services_are_known_by_the_names_that_clients_say";
+    let Some(lab) = Lab::new(name) else { return };
+    let settings = "services:\n\
+        - {name: api, sni: '*.api.example', ports: 443}\n\
+        - {name: web, host: www.example}\n\
+        - {name: other, addresses: 198.18.77.0/24, ports: [443, 8080]}\n\
+        outputs: {http: , jsonl: {path: '{folder}/n.jsonl'}}\n";
+    let agent = Agent::start(&lab.node, settings, &[]);
+    let (tls, http) = (lab.server.v4(443), lab.server.v4(8080));
+    let tls6 = lab.server.v6(443);
+    // The port of TLS is for root alone.
+    let root = Actor::new(&lab.server.namespace, 0);
+    let _servers = [&tls, &http, &tls6].map(|address| root.serve(&format!("serve tcp {address}")));
+    let pod = &lab.client.namespace;
+    say(pod, &tls, &[&client_hello("a.api.example", 0)]);
+    say(pod, &tls6, &[&client_hello("a.api.example", 900)]);
+    // In pieces, as those with keys of today are.
+    let hello = client_hello("b.api.example", 1700);
+    let (begins, rest) = hello.split_at(1000);
+    let (goes_on, ends) = rest.split_at(700);
+    say(pod, &tls, &[begins, goes_on, ends]);
+    say(pod, &tls, &[&client_hello("www.example", 0)]);
+    say(pod, &http, &[b"GET / HTTP/1.1\r\nHost: www.example:8080\r\n\r\n"]);
+    say(pod, &http, &[b"SSH-2.0-x\r\n"]);
+    let counted = |service: &str, count: u32| {
+        format!(
+            "netsnoop_connections_closed_total{{role=\"client\",transport=\"tcp\",user=\"root\",namespace=\"\",pod=\"\",service=\"{service}\"}} {count}"
+        )
+    };
+    agent.wait_for_line(&counted("api", 3));
+    agent.wait_for_line(&counted("web", 1));
+    agent.wait_for_line(&counted("other", 2));
+    let opened = counted("api", 3).replace("closed", "opened");
+    assert!(agent.page().lines().any(|line| line == opened), "{}", agent.page());
+    let records = fs::read_to_string(agent.file("n.jsonl")).unwrap();
+    let schema = Schema::read();
+    let records_of_names =
+        records.lines().map(|line| schema.parse(line)).filter(|record| record.service.is_some());
+    assert!(records_of_names.count() >= 12, "{records}");
+    assert!(records.contains(r#""domain":"b.api.example""#), "{records}");
+    assert!(records.contains(r#""service":{"name":"web","rule":"host www.example"}"#), "{records}");
+    assert!(agent.stop().status.success());
+}
+
 #[track_caller]
 fn check_by_promtool(lab: &Lab, page: &str) {
     lab.node.feed(&["promtool", "check", "metrics"], page);
@@ -173,11 +248,8 @@ fn settings_are_read_anew_and_a_broken_file_changes_nothing() {
     agent.wait_for_line(&opened("before", 1));
     agent.reload("services: [{nme: broken}]\n");
     agent.wait_for_line("netsnoop_config_reload_failures_total 1");
-    assert!(
-        agent.said().contains("n.yaml:1:13: services[0].nme: unknown key; is 'name' meant?"),
-        "{}",
-        agent.said()
-    );
+    let complaint = "n.yaml:1:13: services[0].nme: unknown key; is 'name' meant?";
+    agent.wait_for(complaint, |agent| agent.said().contains(complaint).then_some(()));
     client.run(&format!("connect exchange {address}"));
     agent.wait_for_line(&opened("before", 2));
     agent.reload(&service("after"));
@@ -192,18 +264,20 @@ fn who_asks_and_does_not_listen_holds_up_nobody() {
     let name = "agent::who_asks_and_does_not_listen_holds_up_nobody";
     let Some(lab) = Lab::new(name) else { return };
     let agent = Agent::start(&lab.node, "", &[]);
-    // As many as it has places for: they say nothing.
-    let silent: Vec<TcpStream> =
-        lab.node.inside(|| (0..16).map(|_| TcpStream::connect(LISTENS).unwrap()).collect());
-    agent.wait_for("one turned away", |agent| agent.ask("/healthz").is_none().then_some(()));
+    // As many as it has places for: they say nothing, for as long as they are let.
+    let silent = agent.wait_for("one turned away", |agent| {
+        let silent: Vec<TcpStream> =
+            lab.node.inside(|| (0..16).map(|_| TcpStream::connect(LISTENS).unwrap()).collect());
+        agent.ask("/healthz").is_none().then_some(silent)
+    });
     let address = lab.server.v4(7304);
     let _server = lab.server().serve(&format!("serve tcp {address}"));
     lab.client().run(&format!("connect exchange {address}"));
     drop(silent);
     agent.wait_for("an answer", |agent| agent.ask("/healthz").filter(|(status, _)| *status == 200));
-    let page = agent.wait_for("the page", |agent| agent.ask("/metrics"));
-    assert!(page.1.contains("netsnoop_metrics_records_lost_total 0\n"), "{}", page.1);
-    assert!(!page.1.contains("netsnoop_http_refused_total 0\n"), "{}", page.1);
+    let page = agent.page();
+    assert!(page.contains("netsnoop_metrics_records_lost_total 0\n"), "{page}");
+    assert!(!page.contains("netsnoop_http_refused_total 0\n"), "{page}");
     for (path, status) in [("/", 200), ("/nothing", 404)] {
         assert_eq!(agent.ask(path).map(|(status, _)| status), Some(status), "{path}");
     }

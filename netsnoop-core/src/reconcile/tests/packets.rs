@@ -27,6 +27,38 @@ fn sightings_on_several_interfaces_are_one_connection() {
 }
 
 #[test]
+fn a_name_makes_a_connection_another_services_also_after_it_was_told() {
+    use crate::service::{LearntName, NameKind, NamePattern, ServiceName, ServiceRule, Services, Where};
+    let rule = ServiceRule {
+        service: ServiceName::Given("api".into()),
+        place: Where::Named(NameKind::Sni, NamePattern::parse("api.example").unwrap()),
+        ports: None,
+        transport: None,
+    };
+    let mut world = World::with(Settings { services: Services::new(vec![rule]), ..Settings::default() });
+    world.see(1, packet(1, WEB_VETH, client(), syn(5)));
+    world.wait_until(200);
+    assert_eq!(world.last().service, None);
+    let name = |tuple| match packet(201, WEB_VETH, tuple, segment(TcpFlags::ACK, 6, 1)) {
+        Observation::Packet(sighting) => {
+            Observation::Name(sighting, LearntName::new(NameKind::Sni, "api.example"))
+        }
+        other => panic!("{other:?}"),
+    };
+    // The same by two interfaces, and one of nothing that is held.
+    for _ in 0..2 {
+        world.see(201, name(client()));
+    }
+    world.see(201, name(tcp("198.18.1.10:40001", "198.18.1.13:6379")));
+    world.wait_until(300);
+    assert_eq!(world.events(), [RecordEvent::Open, RecordEvent::Update]);
+    let told = world.last();
+    assert_eq!(told.service.as_ref().map(|service| &*service.rule), Some("sni api.example"));
+    assert_eq!(told.names.len(), 1);
+    assert_eq!(world.reconciler.ledger().names_unmatched, 1);
+}
+
+#[test]
 fn a_new_initial_sequence_number_is_a_new_connection_and_a_retransmission_is_not() {
     let mut world = no_sources();
     world.see(1, packet(1, WEB_VETH, client(), syn(5)));

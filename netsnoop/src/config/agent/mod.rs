@@ -12,7 +12,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use netsnoop_core::service::Cidr;
+use netsnoop_core::service::{Cidr, NameWishes};
 
 use super::{Knowing, SourceConfig};
 use crate::cli::{AgentArgs, GlobalArgs};
@@ -23,6 +23,9 @@ pub use users::{UserPattern, UserRules};
 
 /// A file beyond this configures nothing.
 const FILE_MAX_BYTES: u64 = 4 << 20;
+
+/// Bytes of a packet that hold a ClientHello of today: with keys for post-quantum groups it has about 1,800.
+const NAMES_SNAPSHOT_LENGTH: u32 = 2048;
 
 /// What `netsnoop agent` is to do.
 #[derive(Clone, Debug)]
@@ -52,7 +55,10 @@ impl AgentConfig {
         let knowing = Knowing::of_watch(&args.knowing).map_err(Failure::usage)?;
         let expression = vec![expression(&settings.destinations)];
         let services = settings.services.clone();
-        let sources = SourceConfig::decide((args.capture, expression), knowing, services, global);
+        let mut sources = SourceConfig::decide((args.capture, expression), knowing, services, global);
+        if settings.services.name_wishes() != NameWishes::default() {
+            sources.snapshot_length = sources.snapshot_length.max(NAMES_SNAPSHOT_LENGTH);
+        }
         Ok(Self { sources, file: args.config, settings, outputs: outputs.or_default() })
     }
 }

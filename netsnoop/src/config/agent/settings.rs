@@ -130,21 +130,22 @@ fn settings(problems: &mut Problems, root: &Section<'_>) -> AgentSettings {
 
 /// The rules of a service: each of its places with each of its ports.
 fn service(problems: &mut Problems, item: &Item<'_>) -> Vec<ServiceRule> {
-    let section = item.section(problems, &["name", "addresses", "ports", "protocol"]);
+    let section = item.section(problems, &["name", "addresses", "sni", "host", "ports", "protocol"]);
     let Some(name) = section.parse(problems, "name", service_name) else {
         if !section.has("name") {
             item.refuse(problems, "a service has a name");
         }
         return Vec::new();
     };
-    let blocks = section.parse_list(problems, "addresses", address_block);
+    let mut places = places(problems, &section);
     let ports = section.parse_list(problems, "ports", ports);
     let transport = section.parse(problems, "protocol", protocol);
-    if !section.has("addresses") && !section.has("ports") {
-        item.refuse(problems, "a service has addresses or ports, or both");
+    if !["addresses", "sni", "host", "ports"].into_iter().any(|key| section.has(key)) {
+        item.refuse(problems, "a service has addresses, ports, names by sni or host, or several of these");
     }
-    let places =
-        if blocks.is_empty() { vec![Where::Anywhere] } else { blocks.into_iter().map(Where::In).collect() };
+    if places.is_empty() {
+        places.push(Where::Anywhere);
+    }
     let ports = if ports.is_empty() { vec![None] } else { ports.into_iter().map(Some).collect() };
     let service = ServiceName::Given(name);
     let rule = |place: &Where, ports: &Option<RangeInclusive<u16>>| ServiceRule {
@@ -154,6 +155,17 @@ fn service(problems: &mut Problems, item: &Item<'_>) -> Vec<ServiceRule> {
         transport,
     };
     places.iter().flat_map(|place| ports.iter().map(move |ports| rule(place, ports))).collect()
+}
+
+/// Its addresses, and the names it is called by.
+fn places(problems: &mut Problems, section: &Section<'_>) -> Vec<Where> {
+    let blocks = section.parse_list(problems, "addresses", address_block);
+    let mut places: Vec<Where> = blocks.into_iter().map(Where::In).collect();
+    for (key, kind) in [("sni", NameKind::Sni), ("host", NameKind::Host)] {
+        let patterns = section.parse_list(problems, key, |text| Ok(NamePattern::parse(text)?));
+        places.extend(patterns.into_iter().map(|pattern| Where::Named(kind, pattern)));
+    }
+    places
 }
 
 /// The ancestor looked at TCP alone.

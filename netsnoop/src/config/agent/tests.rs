@@ -53,6 +53,24 @@ fn a_full_file_means_what_it_says() {
 }
 
 #[test]
+fn services_may_be_known_by_names() {
+    let text = "services:\n  - {name: api, sni: ['*.example.org', /^db/], host: a.example.org, ports: [443, 8443]}\n";
+    let settings = read_text(text).unwrap();
+    let sni = |name| [LearntName::new(NameKind::Sni, name)];
+    let check = |to: &str, names: &[LearntName], expected: &str| {
+        assert_eq!(service(&settings, Transport::Tcp, to, names), expected, "{to} {names:?}");
+    };
+    check("198.18.1.13:443", &sni("x.example.org"), "api by sni *.example.org:443");
+    check("198.18.1.13:8443", &sni("db1"), "api by sni /^db/:8443");
+    check("198.18.1.13:444", &sni("db1"), "");
+    check("198.18.1.13:443", &[], "");
+    let wishes = settings.services.name_wishes();
+    assert_eq!((wishes.sni, wishes.host, wishes.sni_ports), (true, true, vec![443..=443, 8443..=8443]));
+    let error = read_text("services: [{name: x, sni: 'a.*'}]\n").map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("services[0].sni: 'a.*': a * stands only in front"), "{error}");
+}
+
+#[test]
 fn outputs_named_without_more_have_their_usual_places() {
     let outputs = read_text("outputs:\n  http:\n  jsonl: {path: '-'}\n").unwrap().outputs;
     assert_eq!(outputs.http, Some("127.0.0.1:9774".parse().unwrap()));
@@ -95,7 +113,7 @@ fn what_cannot_be_meant_is_told_with_its_place_and_key() {
     };
     check("servces: []\n", "n.yaml:1:1: servces: unknown key; is 'services' meant?");
     check("services:\n  - addresses: [198.18.0.1]\n", "n.yaml:2:5: services[0]: a service has a name");
-    check("services:\n  - name: x\n", "services[0]: a service has addresses or ports");
+    check("services:\n  - name: x\n", "services[0]: a service has addresses, ports, names");
     check(
         "services:\n  - name: x\n    ports: [80, 70000]\n",
         "n.yaml:3:17: services[0].ports[1]: '70000': '70000' is no port",

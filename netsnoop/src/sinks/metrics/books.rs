@@ -84,7 +84,7 @@ const fn count(name: &'static str, help: &'static str, value: u64) -> Count {
     Count { name, help, value }
 }
 
-fn of_ledger(ledger: &Ledger) -> [Count; 14] {
+fn of_ledger(ledger: &Ledger) -> [Count; 15] {
     [
         count("netsnoop_packets_decoded_total", "Packets decoded.", ledger.packets_decoded),
         count("netsnoop_packets_ignored_total", "Packets of no interest.", ledger.packets_ignored),
@@ -126,6 +126,11 @@ fn of_ledger(ledger: &Ledger) -> [Count; 14] {
             "netsnoop_told_twice_total",
             "Connections told twice, as their translation (NAT) was learnt too late.",
             ledger.connections_told_twice,
+        ),
+        count(
+            "netsnoop_names_unmatched_total",
+            "Names of servers in packets of no connection that is held.",
+            ledger.names_unmatched,
         ),
         count(
             "netsnoop_lookups_unasked_total",
@@ -173,8 +178,14 @@ fn of_capture(counters: &Counters) -> [Count; 7] {
 }
 
 /// How looking things up went.
-fn of_lookups(counters: &Counters) -> [Count; 13] {
+fn of_lookups(counters: &Counters) -> [Count; 15] {
     [
+        of("netsnoop_names_read_total", "Names of servers read from packets.", &counters.names_read),
+        of(
+            "netsnoop_names_evicted_total",
+            "Beginnings of streams given up as too many waited for more.",
+            &counters.names_evicted,
+        ),
         of(
             "netsnoop_iterator_records_rejected_total",
             "Records of the socket iterator that make no sense.",

@@ -1,7 +1,8 @@
 //! Connections counted by who made them and which service they go to.
 //!
 //! A connection is counted once, for its client if that is on this node, else for its server. It is counted by what is
-//! known when it opens; if its owner is still being looked for, counting waits for that a little. Nothing here is asked
+//! known when it opens; if its owner is still being looked for, or services have names that it may tell yet, counting
+//! waits for that a little. Nothing here is asked
 //! of the system: names come as an argument.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use netsnoop_core::attribution::Reason;
 use netsnoop_core::connection::{ConnectionId, ConnectionRecord, ConnectionState, EndRecord, RecordEvent};
+use netsnoop_core::five_tuple::Transport;
 use netsnoop_core::time::Timestamp;
 
 use super::budget::{Budget, Key};
@@ -17,7 +19,7 @@ use super::durations::Durations;
 use crate::config::AgentSettings;
 use crate::sinks::scope::{self, Teller};
 
-/// How long counting waits for an owner that is being looked for.
+/// How long counting waits for an owner that is being looked for, or for a name.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Connections that may wait for their owner.
 const UNDECIDED_MAX: usize = 16_384;
@@ -117,13 +119,13 @@ impl Tally {
     /// Counts what a record tells.
     pub(super) fn take(&mut self, record: &Arc<ConnectionRecord>, now: Timestamp, names: &mut dyn Names) {
         match record.event {
-            RecordEvent::Open if Teller::of(record).is_pending() && self.undecided.len() < UNDECIDED_MAX => {
+            RecordEvent::Open if self.is_undecided(record) && self.undecided.len() < UNDECIDED_MAX => {
                 self.undecided.insert(record.id, record.clone());
                 self.waiting.push_back((now, record.id));
             }
             RecordEvent::Open => self.count_opened(record, now, names),
             RecordEvent::Update => {
-                if !Teller::of(record).is_pending() && self.undecided.remove(&record.id).is_some() {
+                if !self.is_undecided(record) && self.undecided.remove(&record.id).is_some() {
                     self.count_opened(record, now, names);
                 }
             }
@@ -134,6 +136,14 @@ impl Tally {
                 self.count_closed(record, now, names);
             }
         }
+    }
+
+    /// Whether its owner, or a name that may make it another service's, is still to come.
+    fn is_undecided(&self, record: &ConnectionRecord) -> bool {
+        let services = &self.settings.services;
+        let awaits_name = record.transport == Transport::Tcp
+            && services.awaits_name(record.transport, record.server.endpoint, &record.names);
+        awaits_name || Teller::of(record).is_pending()
     }
 
     /// Counts those whose owner was waited for long enough.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use netsnoop_core::attribution::{Attribution, Evidence, Reason};
 use netsnoop_core::connection::{ConnectionId, ConnectionState, Io, RecordEvent};
+use netsnoop_core::service::{LearntName, NameKind};
 use proptest::prelude::*;
 
 use super::*;
@@ -138,6 +139,29 @@ fn counting_waits_for_an_owner_that_is_looked_for_but_not_for_ever() {
         &[
             &format!("netsnoop_connections_opened_total{{{OF_WEB}}} 2"),
             r#"netsnoop_connections_opened_total{role="client",transport="tcp",user="",namespace="",pod="",service="redis"} 1"#,
+        ],
+    );
+}
+
+#[test]
+fn counting_waits_for_a_name_that_may_make_it_another_service() {
+    let mut tally = tally("services: [{name: api, sni: a.example, ports: 443}]\n");
+    let nameless = |id, event| ConnectionRecord { service: None, ..record(id, event, 10_001) };
+    let named = ConnectionRecord {
+        service: Some(samples::service("api", "sni a.example:443")),
+        names: vec![LearntName::new(NameKind::Sni, "a.example")],
+        ..record(1, RecordEvent::Update, 10_001)
+    };
+    feed(&mut tally, 1, nameless(1, RecordEvent::Open));
+    feed(&mut tally, 1, nameless(2, RecordEvent::Open));
+    assert_eq!(tally.node.opened, 0);
+    feed(&mut tally, 1, named);
+    tally.let_pass(second(6), &mut people());
+    must_say(
+        &tally,
+        &[
+            r#"netsnoop_connections_opened_total{role="client",transport="tcp",user="tools.web",namespace="",pod="",service="api"} 1"#,
+            r#"netsnoop_connections_opened_total{role="client",transport="tcp",user="tools.web",namespace="",pod="",service=""} 1"#,
         ],
     );
 }

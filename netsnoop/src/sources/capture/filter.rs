@@ -51,7 +51,7 @@ pub(super) fn combined_expression(own: &str, user: Option<&str>) -> String {
 }
 
 /// Where an IP header's bytes are found.
-enum Header {
+pub(super) enum Header {
     Ip,
     Ip6,
     /// This many bytes into the frame.
@@ -60,7 +60,7 @@ enum Header {
 
 impl Header {
     /// The byte at `offset` of the header.
-    fn byte(&self, offset: usize) -> String {
+    pub(super) fn byte(&self, offset: usize) -> String {
         match self {
             Self::Ip => format!("ip[{offset}]"),
             Self::Ip6 => format!("ip6[{offset}]"),
@@ -69,11 +69,20 @@ impl Header {
     }
 
     /// The two bytes at `offset` of the header.
-    fn word(&self, offset: usize) -> String {
+    pub(super) fn word(&self, offset: usize) -> String {
         match self {
             Self::Ip => format!("ip[{offset}:2]"),
             Self::Ip6 => format!("ip6[{offset}:2]"),
             Self::Link(base) => format!("link[{}:2]", base + offset),
+        }
+    }
+
+    /// The four bytes at `offset` of the header.
+    pub(super) fn long(&self, offset: usize) -> String {
+        match self {
+            Self::Ip => format!("ip[{offset}:4]"),
+            Self::Ip6 => format!("ip6[{offset}:4]"),
+            Self::Link(base) => format!("link[{}:4]", base + offset),
         }
     }
 }

@@ -6,6 +6,7 @@
 mod error;
 mod filter;
 mod interfaces;
+mod name_filter;
 mod progress;
 
 use std::num::NonZeroU32;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use netsnoop_core::observation::Observation;
 use netsnoop_core::packet::{Direction, LinkType};
+use netsnoop_core::service::NameWishes;
 use pcap::{Active, Linktype, Packet, Precision, Stat};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketType, socket};
@@ -67,6 +69,8 @@ pub struct CaptureSettings {
     pub direction: Direction,
     /// The user's filter expression, combined with netsnoop's own.
     pub expression: Option<String>,
+    /// The names of servers that segments are taken for.
+    pub names: NameWishes,
 }
 
 impl Default for CaptureSettings {
@@ -78,6 +82,7 @@ impl Default for CaptureSettings {
             promiscuous: false,
             direction: Direction::Unknown,
             expression: None,
+            names: NameWishes::default(),
         }
     }
 }
@@ -107,7 +112,7 @@ pub fn open(settings: &CaptureSettings) -> Result<Capture, CaptureError> {
         prefer_interface_indexes(&mut handle, &interface)?;
     }
     let link_type = supported_link(&handle, &interface)?;
-    set_filter(&mut handle, &interface, link_type, settings.expression.as_deref())?;
+    set_filter(&mut handle, &interface, link_type, settings)?;
     let failed = |act| {
         let interface = interface.clone();
         move |source| CaptureError::Libpcap { act, interface, source }
@@ -192,16 +197,20 @@ fn set_filter(
     handle: &mut pcap::Capture<Active>,
     interface: &str,
     link_type: LinkType,
-    user: Option<&str>,
+    settings: &CaptureSettings,
 ) -> Result<(), CaptureError> {
-    let user = user.map(str::trim).filter(|expression| !expression.is_empty());
+    let user = settings.expression.as_deref().map(str::trim).filter(|expression| !expression.is_empty());
     if let Some(expression) = user {
         handle.compile(expression, true).map_err(|error| CaptureError::BadExpression {
             expression: expression.to_owned(),
             message: one_line(&error),
         })?;
     }
-    let expression = filter::combined_expression(&filter::own_expression(link_type), user);
+    let mut own = filter::own_expression(link_type);
+    if let Some(names) = name_filter::names_expression(link_type, &settings.names) {
+        own = format!("({own}) or ({names})");
+    }
+    let expression = filter::combined_expression(&own, user);
     handle.filter(&expression, true).map_err(|source| CaptureError::Libpcap {
         act: "set the filter",
         interface: interface.to_owned(),

@@ -54,16 +54,19 @@ impl<'a> Agent<'a> {
     }
 
     /// The page of metrics.
+    #[track_caller]
     pub(crate) fn page(&self) -> String {
-        let (status, page) = self.ask("/metrics").expect("nobody answers");
-        assert_eq!(status, 200, "{page}");
-        page
+        self.wait_for("page of metrics", Self::page_now)
+    }
+
+    fn page_now(&self) -> Option<String> {
+        self.ask("/metrics").filter(|(status, _)| *status == 200).map(|(_, page)| page)
     }
 
     /// Waits until the page has this line.
     #[track_caller]
     pub(crate) fn wait_for_line(&self, line: &str) {
-        let has_line = |agent: &Self| agent.page().lines().any(|known| known == line).then_some(());
+        let has_line = |agent: &Self| agent.page_now()?.lines().any(|known| known == line).then_some(());
         self.wait_for(line, has_line);
     }
 
