@@ -150,6 +150,18 @@ pub struct SocketSnapshot {
     pub only_user: Option<u32>,
     /// When the oldest process in the namespace started, if it was asked for likewise.
     pub oldest_process: Option<Timestamp>,
+    /// Who has ended lately, if that is heard of.
+    pub exits: Option<Exits>,
+}
+
+/// Processes that have ended and may have held a socket before others that were found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Exits {
+    /// All exits since then are known.
+    pub known_since: Timestamp,
+    /// Holders of sockets that serve a port, each with the moment by which its last relative (parent, child or another
+    /// child of its parent) had ended.
+    pub relatives: Vec<(ProcessId, Timestamp)>,
 }
 
 /// What a snapshot covers.

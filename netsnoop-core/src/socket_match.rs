@@ -79,6 +79,14 @@ pub const fn awaits_accept(row: &SocketRow) -> bool {
         )
 }
 
+/// Whether whoever sends to its port gets to this socket: it listens, or takes datagrams from anybody.
+pub fn serves_anybody(row: &SocketRow) -> bool {
+    match row.tuple.transport {
+        Transport::Tcp => row.state == TcpState::LISTEN,
+        Transport::Udp | Transport::UdpLite => row.tuple.remote.port == 0,
+    }
+}
+
 fn fit(wanted: &FiveTuple, row: &SocketRow) -> Option<Fit> {
     let socket = &row.tuple;
     if socket.transport != wanted.transport || socket.local.port != wanted.local.port {

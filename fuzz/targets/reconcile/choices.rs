@@ -257,5 +257,6 @@ pub(crate) fn snapshot(
         sockets,
         only_user: None,
         oldest_process: None,
+        exits: None,
     })
 }

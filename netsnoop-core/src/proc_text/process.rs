@@ -11,6 +11,8 @@ use crate::process::Comm;
 pub struct Stat {
     /// The name of the thread group leader.
     pub comm: Comm,
+    /// The process that is its parent; 0 if there is none in the reader's pid namespace.
+    pub parent: u32,
     /// Whether it is a thread of the kernel.
     pub is_kernel_thread: bool,
     /// When it started, in clock ticks since boot.
@@ -30,10 +32,11 @@ pub fn decode_stat(text: &[u8]) -> Option<Stat> {
     let comm = Comm::new(text.get(open + 1..close)?);
     let mut fields = words(text.get(close + 1..)?);
     fields.next()?;
-    // The state is field 3, the flags field 9, the start time field 22.
-    let is_kernel_thread = decimal(fields.nth(5)?)? & KERNEL_THREAD != 0;
+    // The state is field 3, the parent field 4, the flags field 9, the start time field 22.
+    let parent = u32::try_from(decimal(fields.next()?)?).ok()?;
+    let is_kernel_thread = decimal(fields.nth(4)?)? & KERNEL_THREAD != 0;
     let start_ticks = decimal(fields.nth(12)?)?;
-    Some(Stat { comm, is_kernel_thread, start_ticks })
+    Some(Stat { comm, parent, is_kernel_thread, start_ticks })
 }
 
 /// The user ids of a process.

@@ -12,17 +12,18 @@ use super::flow::{Search, Side};
 use super::flow_table::FlowId;
 use super::namespace_table::{NamespaceId, Place};
 use super::packets::PACKET_CLOCK_ERROR;
-use super::snapshots::{Look, all_holders, evidence_of, incomplete, is_listener, serves_anybody};
+use super::snapshots::{Look, all_holders, evidence_of, incomplete, is_listener};
 use crate::attribution::{Attribution, Evidence, Reason};
 use crate::connection::{ConnectionState, Role};
 use crate::five_tuple::{FiveTuple, Transport};
 use crate::observation::SocketSnapshot;
-use crate::process::Process;
+use crate::process::{Process, ProcessId};
 use crate::socket::SocketRow;
-use crate::socket_match::{Rows, awaits_accept};
+use crate::socket_match::{Rows, awaits_accept, serves_anybody};
 use crate::time::Timestamp;
 
-/// For how long those who serve a port are taken to be the same, if nothing shows that they were so before.
+/// For how long those who serve a port are taken to be the same where exits are not heard of, if nothing shows that
+/// they were so before.
 const GROUP_LASTS: Duration = Duration::from_millis(5);
 /// How long after a look that told no process the next one comes: soon, as sockets are accepted and closed soon,
 /// then less and less often.
@@ -55,7 +56,7 @@ impl Reconciler {
             let connected = best.iter().any(|row| !is_listener(row) && !row.holders.is_empty());
             let listening = all_holders(&rows.answering(&tuple.listening()));
             let serving = serving(&rows, &tuple, &best);
-            let late = self.is_late(asked, (namespace, &serving), snapshot.searched);
+            let late = self.is_late(asked, (namespace, &serving), snapshot);
             self.serving.note(namespace, &serving, snapshot.searched);
             if connected && self.may_be_of_another(asked, (snapshot.started, snapshot.finished)) {
                 let listening = if late { Vec::new() } else { listening };
@@ -90,21 +91,30 @@ impl Reconciler {
         }
     }
 
-    /// Whether `serving`, which had been found by `searched`, may be others than those who served the port when a
-    /// connection to it began: a worker of a group may have left since, and was perhaps the one.
+    /// Whether `serving` may be others than those who served the port when a connection to it began: a worker of a
+    /// group may have left since, and was perhaps the one. Only who has ended leaves without a trace in practice.
     fn is_late(
         &self,
         (id, side): (FlowId, Side),
         (namespace, serving): (NamespaceId, &[&SocketRow]),
-        searched: Timestamp,
+        snapshot: &SocketSnapshot,
     ) -> bool {
         let Some(flow) = self.flows.get(id) else { return false };
-        let is_soon = searched <= flow.first_seen + GROUP_LASTS;
+        let holds = |holder: ProcessId| {
+            serving.iter().any(|row| row.holders.iter().any(|process| process.id == holder))
+        };
+        let may_have_left = match &snapshot.exits {
+            Some(exits) if exits.known_since <= flow.first_seen => exits
+                .relatives
+                .iter()
+                .any(|(holder, ended)| *ended + PACKET_CLOCK_ERROR >= flow.first_seen && holds(*holder)),
+            _ => snapshot.searched > flow.first_seen + GROUP_LASTS,
+        };
         let is_group = serving.len() > 1
             || serving.first().is_some_and(|row| row.inode.is_none() && row.holders.len() > 1);
         let is_asked_for = !serving.is_empty() && (is_group || flow.client != side);
         let stood = || self.serving.stood(namespace, serving, flow.first_seen);
-        is_asked_for && !is_soon && !flow.preexisting && !stood()
+        is_asked_for && may_have_left && !flow.preexisting && !stood()
     }
 
     /// Notes who serves which port.

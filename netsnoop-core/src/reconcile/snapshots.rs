@@ -16,7 +16,7 @@ use crate::five_tuple::Transport;
 use crate::observation::{SnapshotScope, SocketSnapshot};
 use crate::process::Process;
 use crate::socket::{SocketRow, TcpState};
-use crate::socket_match::awaits_accept;
+use crate::socket_match::{awaits_accept, serves_anybody};
 use crate::time::Timestamp;
 
 use alloc::vec::Vec;
@@ -210,11 +210,6 @@ fn origin<'a>(flow: &Flow, side: Side, listening: &'a [Process]) -> Origin<'a> {
 
 pub(super) fn all_holders(rows: &[&SocketRow]) -> Vec<Process> {
     rows.iter().flat_map(|row| &row.holders).copied().collect()
-}
-
-/// Whether whoever sends to its port gets to this socket: it listens, or takes datagrams from anybody.
-pub(super) fn serves_anybody(row: &SocketRow) -> bool {
-    is_listener(row) || row.tuple.transport != Transport::Tcp && row.tuple.remote.port == 0
 }
 
 pub(super) fn is_listener(row: &SocketRow) -> bool {

@@ -4,7 +4,8 @@
 //! `/proc`. Left out: how each answer is found.
 
 use std::path::PathBuf;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use netsnoop_core::attribution::{RungSet, Way};
 use netsnoop_core::observation::{Observation, Rescan};
@@ -32,6 +33,9 @@ pub struct LookupSettings {
     pub container_logs: PathBuf,
 }
 
+/// How long what the kernel tells unasked may wait while nothing is asked.
+const KEEP_UP: Duration = Duration::from_secs(1);
+
 /// Answers until nobody asks or nobody listens any more. Call it on a thread of its own. With an `iterator`
 /// sockets are looked up by that, else in their own namespace.
 pub fn run(
@@ -43,7 +47,15 @@ pub fn run(
     let index = NamespaceIndex::new(&settings.proc_root, NamespaceVisitor::new()?)?;
     let mut sockets = SocketLookup::new(index, settings.rungs);
     let mut facts = FactsReader::new(&settings.proc_root, settings.cgroup_root, &settings.container_logs)?;
-    for request in requests {
+    loop {
+        let request = match requests.recv_timeout(KEEP_UP) {
+            Ok(request) => request,
+            Err(RecvTimeoutError::Timeout) => {
+                sockets.keep_up();
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        };
         let answer = match request {
             Rescan::Sockets { namespace, wanted } => Observation::Sockets(match &mut iterator {
                 Some(iterator) => iterator.answer(namespace, &wanted, intake.counters())?,
@@ -61,8 +73,7 @@ pub fn run(
             },
         };
         if !intake.offer(Input::Answer(settings.way, answer)) {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
 }

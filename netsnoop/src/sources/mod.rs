@@ -12,6 +12,7 @@ mod netns;
 mod pod_names;
 pub(crate) mod proc_fs;
 pub mod proc_walk;
+mod process_exits;
 pub mod process_facts;
 mod process_start;
 mod rtnetlink;

@@ -10,6 +10,7 @@ use netlink_packet_core::{
 };
 use netlink_sys::{Socket, SocketAddr};
 use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 
 /// The kernel fills at most 32 KiB of a listing at once.
 const ANSWER_BYTES: usize = 64 * 1024;
@@ -41,6 +42,12 @@ impl Netlink {
         let socket = Socket::new(protocol).map_err(|error| errno_of(&error))?;
         socket.connect(&SocketAddr::new(0, 0)).map_err(|error| errno_of(&error))?;
         Ok(Self { socket, answer: Vec::with_capacity(ANSWER_BYTES) })
+    }
+
+    /// Has the kernel keep up to `bytes` that wait to be read. Without CAP_NET_ADMIN the usual limit holds
+    /// (net.core.rmem_max).
+    pub(super) fn make_room(&self, bytes: usize) -> Result<(), Errno> {
+        set_socket_recv_buffer_size_force(&self.socket, bytes)
     }
 
     /// Asks, with the flags of the message's header.

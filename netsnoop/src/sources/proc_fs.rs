@@ -213,6 +213,12 @@ impl ProcessDir {
         Ok(identified)
     }
 
+    /// Its parent. `None` if its text cannot be understood.
+    pub(super) fn parent(&self, text: &mut Vec<u8>) -> Result<Option<u32>, Errno> {
+        self.read("stat", text)?;
+        Ok(decode_stat(text).map(|stat| stat.parent))
+    }
+
     /// Calls `each` with every file it holds.
     pub(super) fn for_each_descriptor(
         &self,

@@ -124,6 +124,7 @@ impl TableReader<'_> {
             sockets,
             only_user: None,
             oldest_process: None,
+            exits: None,
         })
     }
 

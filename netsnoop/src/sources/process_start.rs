@@ -24,8 +24,16 @@ const TASKSTATS_CMD_GET: u8 = 1;
 const TASKSTATS_CMD_ATTR_PID: u16 = 1;
 const TASKSTATS_TYPE_STATS: u16 = 3;
 const TASKSTATS_TYPE_AGGR_PID: u16 = 4;
-/// Where `ac_etime`, the age in microseconds, is in `struct taskstats`. It only ever grows at its end.
+// Where the fields are in `struct taskstats`, which only ever grows at its end.
+const VERSION: usize = 0;
+const AC_FLAG: usize = 8;
+const AC_PID: usize = 128;
+const AC_PPID: usize = 132;
+/// The age in microseconds.
 const AC_ETIME: usize = 144;
+/// The last thread of a process has this in `ac_flag` (include/uapi/linux/acct.h) since version 12, Linux 5.19.
+const AGROUP: u8 = 0x20;
+const KNOWS_AGROUP: u16 = 12;
 
 /// Tells when processes started.
 #[derive(Debug)]
@@ -61,38 +69,93 @@ impl ProcessStarts {
     }
 
     fn try_open() -> Result<Self, Errno> {
-        let mut this = Self { netlink: Netlink::open(NETLINK_GENERIC)?, family: 0 };
-        let name = GenlCtrlAttrs::FamilyName("TASKSTATS".to_owned());
-        let question = GenlCtrl { cmd: GenlCtrlCmd::GetFamily, nlas: vec![name] };
-        let answer: GenlCtrl = this.ask(GenlMessage::from_payload(question))?;
-        let family = answer.nlas.iter().find_map(|attribute| match attribute {
-            GenlCtrlAttrs::FamilyId(id) => Some(*id),
-            _ => None,
-        });
-        this.family = family.ok_or(Errno::NOENT)?;
-        Ok(this)
+        let (netlink, family) = open_taskstats()?;
+        Ok(Self { netlink, family })
     }
 
     fn age_micros(&mut self, pid: u32) -> Result<u64, Errno> {
         let mut question = GenlMessage::from_payload(Question { pid });
         question.set_resolved_family_id(self.family);
-        let answer: Answer = self.ask(question)?;
+        let answer: Answer = ask(&mut self.netlink, question)?;
         answer.age_micros.ok_or(Errno::BADMSG)
     }
+}
 
-    fn ask<Q, A>(&mut self, question: GenlMessage<Q>) -> Result<A, Errno>
-    where
-        Q: GenlFamily + Emitable + std::fmt::Debug,
-        A: ParseableParametrized<[u8], GenlHeader> + std::fmt::Debug,
-        GenlMessage<Q>: NetlinkSerializable,
-        GenlMessage<A>: NetlinkDeserializable,
-    {
-        self.netlink.ask(question, NLM_F_REQUEST)?;
-        match messages::<GenlMessage<A>>(self.netlink.receive()?).next() {
-            Some(Message::Told(answer)) => Ok(answer.payload),
-            Some(Message::Refused(error)) => Err(error),
-            _ => Err(Errno::BADMSG),
+/// A socket to ask taskstats with, and the number of its family.
+pub(super) fn open_taskstats() -> Result<(Netlink, u16), Errno> {
+    let mut netlink = Netlink::open(NETLINK_GENERIC)?;
+    let name = GenlCtrlAttrs::FamilyName("TASKSTATS".to_owned());
+    let question = GenlCtrl { cmd: GenlCtrlCmd::GetFamily, nlas: vec![name] };
+    let answer: GenlCtrl = ask(&mut netlink, GenlMessage::from_payload(question))?;
+    let family = answer.nlas.iter().find_map(|attribute| match attribute {
+        GenlCtrlAttrs::FamilyId(id) => Some(*id),
+        _ => None,
+    });
+    Ok((netlink, family.ok_or(Errno::NOENT)?))
+}
+
+fn ask<Q, A>(netlink: &mut Netlink, question: GenlMessage<Q>) -> Result<A, Errno>
+where
+    Q: GenlFamily + Emitable + std::fmt::Debug,
+    A: ParseableParametrized<[u8], GenlHeader> + std::fmt::Debug,
+    GenlMessage<Q>: NetlinkSerializable,
+    GenlMessage<A>: NetlinkDeserializable,
+{
+    netlink.ask(question, NLM_F_REQUEST)?;
+    match messages::<GenlMessage<A>>(netlink.receive()?).next() {
+        Some(Message::Told(answer)) => Ok(answer.payload),
+        Some(Message::Refused(error)) => Err(error),
+        _ => Err(Errno::BADMSG),
+    }
+}
+
+/// `struct taskstats` of a thread.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stats<'a>(&'a [u8]);
+
+impl Stats<'_> {
+    /// What `read` finds in the one among the attributes of a message.
+    pub(super) fn find<T>(
+        message: &[u8],
+        read: impl FnOnce(Stats<'_>) -> Option<T>,
+    ) -> Result<Option<T>, DecodeError> {
+        for aggregate in NlasIterator::new(message) {
+            let aggregate = aggregate?;
+            if aggregate.kind() != TASKSTATS_TYPE_AGGR_PID {
+                continue;
+            }
+            for attribute in NlasIterator::new(aggregate.value()) {
+                let attribute = attribute?;
+                if attribute.kind() == TASKSTATS_TYPE_STATS {
+                    return Ok(read(Stats(attribute.value())));
+                }
+            }
         }
+        Ok(None)
+    }
+
+    fn bytes<const N: usize>(self, at: usize) -> Option<[u8; N]> {
+        self.0.get(at..)?.first_chunk().copied()
+    }
+
+    /// The thread's id, which for the last one of most processes is that of the process.
+    pub(super) fn pid(self) -> Option<u32> {
+        self.bytes(AC_PID).map(u32::from_ne_bytes)
+    }
+
+    /// The process that is its parent.
+    pub(super) fn parent(self) -> Option<u32> {
+        self.bytes(AC_PPID).map(u32::from_ne_bytes)
+    }
+
+    /// Whether the process ends with it, as far as this kernel tells.
+    pub(super) fn is_last_thread(self) -> bool {
+        let knows = self.bytes(VERSION).map(u16::from_ne_bytes) >= Some(KNOWS_AGROUP);
+        !knows || self.0.get(AC_FLAG).is_some_and(|flag| flag & AGROUP != 0)
+    }
+
+    fn age_micros(self) -> Option<u64> {
+        self.bytes(AC_ETIME).map(u64::from_ne_bytes)
     }
 }
 
@@ -136,21 +199,7 @@ struct Answer {
 
 impl ParseableParametrized<[u8], GenlHeader> for Answer {
     fn parse_with_param(buffer: &[u8], _: GenlHeader) -> Result<Self, DecodeError> {
-        let mut age_micros = None;
-        for aggregate in NlasIterator::new(buffer) {
-            let aggregate = aggregate?;
-            if aggregate.kind() != TASKSTATS_TYPE_AGGR_PID {
-                continue;
-            }
-            for attribute in NlasIterator::new(aggregate.value()) {
-                let attribute = attribute?;
-                if attribute.kind() == TASKSTATS_TYPE_STATS {
-                    let age = attribute.value().get(AC_ETIME..).and_then(<[u8]>::first_chunk);
-                    age_micros = age.map(|bytes| u64::from_ne_bytes(*bytes));
-                }
-            }
-        }
-        Ok(Self { age_micros })
+        Stats::find(buffer, |stats| stats.age_micros()).map(|age_micros| Self { age_micros })
     }
 }
 

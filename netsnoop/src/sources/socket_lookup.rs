@@ -4,6 +4,7 @@
 //! Left out: the thread and channel around it (`lookup`), reading the tables (`socket_tables`), and which row fits
 //! which end, which is `netsnoop_core::socket_match`.
 
+use std::cell::OnceCell;
 use std::collections::{HashSet, VecDeque};
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -11,9 +12,10 @@ use std::time::Duration;
 use netsnoop_core::attribution::{Reason, RungSet};
 use netsnoop_core::five_tuple::FiveTuple;
 use netsnoop_core::namespace::NamespaceKey;
-use netsnoop_core::observation::{SnapshotScope, SocketSnapshot};
+use netsnoop_core::observation::{Exits, SnapshotScope, SocketSnapshot};
+use netsnoop_core::process::ProcessId;
 use netsnoop_core::socket::SocketRow;
-use netsnoop_core::socket_match::Rows;
+use netsnoop_core::socket_match::{Rows, serves_anybody};
 use netsnoop_core::time::Timestamp;
 use rustix::io::Errno;
 
@@ -21,6 +23,7 @@ use super::holders::Holders;
 use super::namespace_index::NamespaceIndex;
 use super::netns::VisitError;
 use super::proc_fs::count_unreadable;
+use super::process_exits::ProcessExits;
 use super::process_start::ProcessStarts;
 use super::socket_tables::{Found, Tables};
 use crate::clock;
@@ -42,6 +45,8 @@ pub(super) struct SocketLookup {
     tables: Tables,
     recent: VecDeque<u32>,
     starts: Option<ProcessStarts>,
+    /// Opened with the first question: where hooks tell of everything there is none.
+    exits: OnceCell<Option<ProcessExits>>,
     /// Space for what is read of processes.
     text: Vec<u8>,
     elsewhere_from: Timestamp,
@@ -66,6 +71,7 @@ impl SocketLookup {
             tables,
             recent: VecDeque::new(),
             starts,
+            exits: OnceCell::new(),
             text: Vec::new(),
             elsewhere_from: Timestamp::default(),
         }
@@ -181,6 +187,7 @@ impl SocketLookup {
             sockets: Vec::new(),
             only_user: None,
             oldest_process: None,
+            exits: None,
         }
     }
 
@@ -203,6 +210,7 @@ impl SocketLookup {
     ) -> SocketSnapshot {
         self.search_holders(&mut found, started, counters);
         let searched = clock::now();
+        let exits = self.exits_beside(&found);
         self.look_again_for_the_unheld(&mut found, counters);
         let Company { only_user, oldest } = self.company(&found);
         let (count, took) = (wanted.len(), clock::now().since(started));
@@ -228,7 +236,33 @@ impl SocketLookup {
             sockets,
             only_user,
             oldest_process: oldest,
+            exits,
         }
+    }
+
+    /// Reads what waits to be read while nobody asks.
+    pub(super) fn keep_up(&mut self) {
+        if let Some(Some(exits)) = self.exits.get_mut() {
+            exits.read();
+        }
+    }
+
+    /// Who has ended that may have held a socket that serves a port, too.
+    fn exits_beside(&mut self, found: &Found) -> Option<Exits> {
+        self.exits.get_or_init(ProcessExits::open);
+        let exits = self.exits.get_mut()?.as_mut()?;
+        exits.read();
+        let serving = found.rows.iter().filter(|row| serves_anybody(row));
+        let mut holders: Vec<ProcessId> =
+            serving.flat_map(|row| &row.holders).map(|holder| holder.id).collect();
+        holders.sort_unstable();
+        holders.dedup();
+        let (root, text) = (&self.index.proc_root, &mut self.text);
+        let relatives = holders
+            .into_iter()
+            .filter_map(|holder| Some((holder, exits.last_relative(root, holder, text)?)))
+            .collect();
+        Some(Exits { known_since: exits.known_since(), relatives })
     }
 
     fn search_holders(&mut self, found: &mut Found, started: Timestamp, counters: &Counters) {

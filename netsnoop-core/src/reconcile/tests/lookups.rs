@@ -67,6 +67,7 @@ fn an_owner_is_of_the_connection_that_the_port_served_while_the_tables_were_read
             sockets: vec![row(tuple, TcpState::ESTABLISHED, &[9])],
             only_user: None,
             oldest_process: None,
+            exits: None,
         })
     };
     let first = || packet(1, UPLINK, tuple, syn(5));
@@ -187,6 +188,7 @@ fn an_owner_is_told_once_no_packet_on_its_way_can_take_it_back() {
         sockets: vec![row(tuple, TcpState::ESTABLISHED, &[9])],
         only_user: None,
         oldest_process: None,
+        exits: None,
     });
     world.see(4, answer);
     assert_eq!(world.events(), []);

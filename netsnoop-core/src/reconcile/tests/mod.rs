@@ -283,6 +283,7 @@ pub(super) fn snapshot(
         sockets,
         only_user: None,
         oldest_process: None,
+        exits: None,
     })
 }
 

@@ -1,6 +1,7 @@
 use alloc::vec;
 
 use super::*;
+use crate::observation::Exits;
 
 const PORT: &str = "0.0.0.0:6379";
 
@@ -46,4 +47,29 @@ fn who_listens_is_the_owner_if_they_did_when_the_connection_began() {
     check(50, &[8], 150, &[8], Ok(Some(8)));
     check(50, &[8, 9], 150, &[8, 9], Ok(None));
     check(120, &[8], 150, &[8], Err(Reason::Ambiguous));
+}
+
+#[test]
+fn where_exits_are_heard_of_only_they_make_a_look_late() {
+    let client = tcp("192.0.2.1:40000", "198.18.1.13:6379");
+    let check = |known_since: u64, ended: Option<(u32, u64)>, searched: u64, expected: Option<u32>| {
+        let mut world = World::new(Hooks::default());
+        world.see(100, packet(100, DB_VETH, client, syn(5)));
+        world.see(100, packet(100, DB_VETH, client.mirrored(), syn_ack(5)));
+        let Observation::Sockets(mut snapshot) = looked(searched, vec![listener(&[8])]) else {
+            panic!("a look is one at sockets")
+        };
+        let relatives = ended.map(|(holder, millis)| (process(holder).id, at(millis))).into_iter().collect();
+        snapshot.exits = Some(Exits { known_since: at(known_since), relatives });
+        world.see(101, Observation::Sockets(snapshot));
+        world.wait_until(1_000);
+        assert_eq!(pid_of(&world.last().server), expected, "{known_since} {ended:?} {searched}");
+    };
+    check(50, None, 400, Some(8));
+    check(50, Some((8, 99)), 400, Some(8));
+    check(50, Some((9, 101)), 400, Some(8));
+    check(50, Some((8, 101)), 102, None);
+    // Exits before that are not known.
+    check(101, None, 400, None);
+    check(101, None, 102, Some(8));
 }

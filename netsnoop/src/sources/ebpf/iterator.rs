@@ -74,6 +74,7 @@ impl SocketIterator {
             sockets: sockets.into_values().collect(),
             only_user: None,
             oldest_process: None,
+            exits: None,
         };
         Ok(rows.0.into_iter().map(snapshot).collect())
     }
@@ -111,6 +112,7 @@ impl SocketIterator {
             sockets,
             only_user: None,
             oldest_process: None,
+            exits: None,
         })
     }
 
