@@ -41,6 +41,19 @@ impl<'a> Prometheus<'a> {
         Self { lab, child, _folder: folder }
     }
 
+    /// Fails if it is no expression, or one that names a metric there is not.
+    #[track_caller]
+    fn must_understand(&self, expression: &str) {
+        let words = expression.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        for metric in words.filter(|word| word.starts_with("netsnoop_")) {
+            assert!(!self.query(metric).trim().is_empty(), "no such metric: {metric}");
+        }
+        let url = format!("http://{PROMETHEUS}");
+        let words = ["query", "instant", &url, expression];
+        let output = self.lab.node.command(Path::new("promtool")).args(words).output().unwrap();
+        assert!(output.status.success(), "{expression}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// What it answers now, a line a series.
     fn query(&self, expression: &str) -> String {
         let output = self
@@ -52,6 +65,30 @@ impl<'a> Prometheus<'a> {
             .unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
+}
+
+/// What the dashboard and the alerts in `deploy` ask for.
+fn deployed_expressions(lab: &Lab) -> Vec<String> {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let rules = deploy.join("prometheus/netsnoop.rules.yml");
+    let checked =
+        lab.node.command(Path::new("promtool")).args(["check", "rules"]).arg(&rules).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    let dashboard = fs::read_to_string(deploy.join("grafana/netsnoop.json")).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let asked = panels.iter().map(|panel| panel["targets"][0]["expr"].as_str().unwrap());
+    let mut expressions: Vec<String> = asked
+        .map(|expression| expression.replace("$__rate_interval", "1m").replace("$__range", "1h"))
+        .collect();
+    assert!(expressions.len() >= 10, "{expressions:?}");
+    // Each metric that an alert names must be there: promtool does not know which there are.
+    let rules = fs::read_to_string(rules).unwrap();
+    let words = rules.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    expressions.extend(
+        words.filter(|word| word.starts_with("netsnoop_")).map(|metric| format!("count({metric}) > 0")),
+    );
+    expressions
 }
 
 impl Drop for Prometheus<'_> {
@@ -103,6 +140,9 @@ fn prometheus_is_told_who_depends_on_what() {
     check_by_promtool(&lab, &agent.page());
     let page = agent.page();
     assert!(page.contains("netsnoop_metrics_records_lost_total 0\n"), "{page}");
+    for expression in deployed_expressions(&lab) {
+        prometheus.must_understand(&expression);
+    }
     drop(prometheus);
     assert!(agent.stop().status.success());
 }
