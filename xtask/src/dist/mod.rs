@@ -2,6 +2,7 @@
 //!
 //! Left out: packages of distributions and container images.
 
+mod notices;
 mod package;
 pub(crate) mod static_build;
 
@@ -39,9 +40,9 @@ pub(crate) fn check(tally: &mut Tally) -> Result<()> {
         return Ok(());
     }
     let program = static_build::build()?;
-    let folder = shell::target_folder()?.join("dist");
+    let target = shell::target_folder()?;
     let mut sums = Vec::new();
-    for folder in [folder.join("again"), folder] {
+    for folder in [target.join("dist"), target.join("dist-again")] {
         package::make(&program, &folder)?;
         let path = folder.join(package::SUMS);
         sums.push(fs::read(&path).with_context(|| format!("reading {}", path.display()))?);

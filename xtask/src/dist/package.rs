@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
+use super::notices;
 use crate::shell;
 
 /// What is taken as it is from the workspace.
@@ -56,6 +57,7 @@ fn lay_out(program: &Path, tree: &Path) -> Result<Vec<PathBuf>> {
     for name in DOCUMENTS {
         add(name, &read(&shell::workspace().join(name))?)?;
     }
+    add("THIRD-PARTY-LICENSES.txt", notices::collect()?.as_bytes())?;
     for (shell, name) in COMPLETIONS {
         let script = shell::read(Command::new(&own).args(["completions", shell]))?;
         add(&format!("completions/{name}"), script.as_bytes())?;
