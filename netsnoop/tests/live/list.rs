@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use jsonschema::Validator;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, accept, bind, connect, getsockname, listen, socket_with,
+    AddressFamily, SocketFlags, SocketType, accept_with, bind, connect, getsockname, listen, socket_with,
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
@@ -186,7 +186,7 @@ fn sctp_sockets(namespace: &Path, address: SocketAddrV4) -> Option<[OwnedFd; 3]>
         listen(&listening, 5).unwrap();
         let client = socket().unwrap();
         connect(&client, &address).unwrap();
-        let accepted = accept(&listening).unwrap();
+        let accepted = accept_with(&listening, SocketFlags::CLOEXEC).unwrap();
         Some([listening, client, accepted])
     };
     // The namespace is the thread's, the sockets are the process's.

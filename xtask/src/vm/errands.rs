@@ -68,10 +68,10 @@ impl Condition {
         ))
     }
 
-    /// The live tests that say something about hooks in this condition.
+    /// The live tests that say something about this kernel in this condition.
     const fn tests(self) -> &'static str {
         match self {
-            Self::Plain => "ladder:: doctor::",
+            Self::Plain => "ladder:: doctor:: list::sctp",
             Self::NoBtf => "ladder::all_together ladder::proc ladder::sock_diag doctor::",
             Self::Restricted => "least_privilege::",
         }
