@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -51,7 +52,13 @@ pub(super) fn collect() -> Result<String> {
     }
     for (name, license, path) in LIBRARIES {
         list.insert(format!("{name}: {license}"));
-        let text = fs::read_to_string(path).with_context(|| format!("reading {name}'s licence in {path}"))?;
+        let text = match fs::read_to_string(path) {
+            // Images without documentation.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                "Its text comes with its sources.\n".to_owned()
+            }
+            read => read.with_context(|| format!("reading {name}'s licence in {path}"))?,
+        };
         texts.entry(text).or_default().insert(name.to_owned());
     }
     render(&list, &texts)
