@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use crate::attribution::{Reason, Rung};
 use crate::five_tuple::FiveTuple;
-use crate::namespace::{NamespaceKey, Topology};
+use crate::namespace::{NamespaceKey, Topology, TopologyReport};
 use crate::packet::{Direction, PacketHeader};
 use crate::process::{Process, ProcessFacts, ProcessId};
 use crate::service::LearntName;
@@ -30,6 +30,8 @@ pub enum Observation {
     Process(ProcessId, ProcessFacts),
     /// The namespaces and interfaces of the node.
     Topology(Topology),
+    /// What has changed of them since.
+    TopologyChanges(TopologyReport),
     /// Every packet up to this moment has been told of, by all captures.
     PacketsUntil(Timestamp),
     /// What connection tracking translates (NAT).
@@ -217,4 +219,6 @@ pub enum Rescan {
     Process(Process),
     /// Which namespaces and interfaces are there? Answered by one [`Observation::Topology`].
     Topology,
+    /// What has changed of them up to now? Answered by one [`Observation::TopologyChanges`], even if nothing has.
+    TopologyChanges,
 }

@@ -43,6 +43,9 @@ fn render(out: &mut dyn Write, config: &SourceConfig, opened: &Opened) -> io::Re
     if let Err(reason) = &opened.conntrack {
         writeln!(out, "  without conntrack: {reason}")?;
     }
+    if let Some(reason) = &opened.events_lack {
+        writeln!(out, "  without events of interfaces (pods that live for a moment are missed): {reason}")?;
+    }
     let sockets: usize = opened.ways.iter().map(OpenedWay::sockets).max().unwrap_or(0);
     writeln!(
         out,

@@ -66,6 +66,12 @@ pub struct Counters {
     pub names_read: Counter,
     /// Beginnings of streams that were given up because too many waited for more.
     pub names_evicted: Counter,
+    /// Events of interfaces, addresses and namespaces read.
+    pub link_events: Counter,
+    /// Messages of such events that could not be decoded.
+    pub link_events_rejected: Counter,
+    /// Times that the kernel had no room for such events, so that all was looked at anew.
+    pub link_event_overflows: Counter,
     /// Records that a sink wrote.
     pub rows_written: Counter,
     /// Records a sink lost because its channel was full, or could not write.

@@ -69,11 +69,11 @@ pub struct Frame {
     pub data: Bytes,
 }
 
-/// Asks the conntrack thread how far it has read. It waits for the kernel meanwhile, so it is woken by a descriptor.
+/// Asks a thread something that waits for the kernel meanwhile, so it is woken by a descriptor.
 #[derive(Clone, Debug)]
-pub struct HearingBell(Arc<OwnedFd>);
+pub struct Bell(Arc<OwnedFd>);
 
-impl HearingBell {
+impl Bell {
     /// A new one (eventfd(2)).
     pub fn new() -> io::Result<Self> {
         Ok(Self(Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)))
@@ -82,7 +82,7 @@ impl HearingBell {
     /// Asks. Asked twice before an answer is asked once.
     pub fn ring(&self) {
         if let Err(error) = rustix::io::write(&self.0, &1_u64.to_ne_bytes()) {
-            log::debug!("asking how far connection tracking has been read: {error}");
+            log::debug!("waking a thread that waits for the kernel: {error}");
         }
     }
 
@@ -92,7 +92,7 @@ impl HearingBell {
     }
 }
 
-impl AsFd for HearingBell {
+impl AsFd for Bell {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

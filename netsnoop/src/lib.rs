@@ -19,6 +19,7 @@ pub mod outlet;
 pub mod pipeline;
 pub mod privileges;
 pub mod reconciling;
+pub mod rescans;
 pub mod signals;
 pub mod sinks;
 pub mod sources;

@@ -4,7 +4,7 @@
 //! capture threads --+                              +-> records (bounded, each) -> sink threads -> stdout, metrics, JSONL
 //! ring task --------+-> intake (bounded) -> reconciler thread
 //! conntrack thread -+        ^                     +-> rescans (bounded) -+
-//! lookup thread ----+                                                     |
+//! lookup thread ----+   <- links, addresses                               |
 //!        ^-----------------------------------------------------------------+
 //! ```
 //! What ends, in this order: sources, reconciler (drained), lookups, sinks (flushed).
@@ -34,7 +34,7 @@ use crate::config::{AgentConfig, CompareConfig, SourceConfig, WatchConfig};
 use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::hash_seed::hash_seed;
-use crate::intake::{HearingBell, Input, Intake};
+use crate::intake::{Bell, Input, Intake};
 use crate::memory;
 use crate::outlet::{Outlet, Told};
 use crate::privileges::{Job, renounce};
@@ -145,7 +145,7 @@ fn run(config: &SourceConfig, plan: Plan) -> Result<(), Failure> {
     let Opened { captures, ebpf, ways, conntrack, .. } = opened;
     memory::give_back();
     let ways = ways.into_iter().zip(reconcilers).collect();
-    let bell = HearingBell::new().context("opening an eventfd")?;
+    let bell = Bell::new().context("opening an eventfd")?;
     let running = start(captures, ways, plan, (rungs, bell.clone()))?;
     sourcing::start_conntrack(conntrack, config.proc_root.clone(), (running.intake.clone(), bell))?;
     // Every thread has started: what is left to this one is the ring.
@@ -157,7 +157,7 @@ fn start(
     captures: Vec<Capture>,
     ways: Vec<(OpenedWay, Reconciler)>,
     plan: Plan,
-    (rungs, hearing): (Vec<(Way, RungSet)>, HearingBell),
+    (rungs, hearing): (Vec<(Way, RungSet)>, Bell),
 ) -> anyhow::Result<Running> {
     let Plan { outputs, queue, counters, span, serving, names } = plan;
     let (inputs_in, inputs) = sync_channel(INTAKE_BATCHES);

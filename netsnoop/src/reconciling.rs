@@ -6,23 +6,24 @@
 
 use std::iter;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use netsnoop_core::attribution::Way;
 use netsnoop_core::kernel_record;
 use netsnoop_core::ledger::Ledger;
-use netsnoop_core::observation::{Observation, PacketSighting, Rescan};
+use netsnoop_core::observation::{Observation, PacketSighting};
 use netsnoop_core::packet::{self, Decoded, Direction, PacketContent, TcpFlags};
 use netsnoop_core::reconcile::Reconciler;
 use netsnoop_core::server_name::NameReader;
 use netsnoop_core::time::Timestamp;
 
 use crate::clock;
-use crate::counters::{Counter, Counters};
-use crate::intake::{Frame, FrameBatch, HearingBell, Input, Report};
+use crate::counters::Counters;
+use crate::intake::{Bell, Frame, FrameBatch, Input, Report};
 use crate::outlet::Outlet;
+use crate::rescans::RescanSender;
 
 /// How long the thread sleeps when nothing is due.
 const IDLE: Duration = Duration::from_secs(1);
@@ -37,9 +38,9 @@ pub struct Outlets {
     /// To the sinks.
     pub records: Vec<Outlet>,
     /// To the lookup thread.
-    pub rescans: SyncSender<Rescan>,
+    pub rescans: RescanSender,
     /// To the conntrack thread.
-    pub hearing: HearingBell,
+    pub hearing: Bell,
     /// For what finds no room there.
     pub counters: Arc<Counters>,
 }
@@ -185,7 +186,7 @@ impl Reconciling {
                 outlets.hearing.ring();
             }
             while let Some(rescan) = reconciler.poll_rescan(now) {
-                offer(&outlets.rescans, rescan, &outlets.counters.lookups_lost_in_channel);
+                outlets.rescans.offer(rescan, &outlets.counters.lookups_lost_in_channel);
             }
         }
     }
@@ -223,11 +224,4 @@ fn has_data(sighting: &PacketSighting) -> bool {
 
 fn known_direction(told: Direction, frame: &Frame) -> Direction {
     if told == Direction::Unknown { frame.direction } else { told }
-}
-
-/// A receiver that has ended wants nothing more: that is no loss.
-fn offer(outlet: &SyncSender<Rescan>, rescan: Rescan, lost: &Counter) {
-    if let Err(TrySendError::Full(_)) = outlet.try_send(rescan) {
-        lost.add(1);
-    }
 }

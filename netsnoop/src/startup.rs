@@ -1,6 +1,8 @@
 //! Opening everything that `watch` and `compare` need, while privileges last: captures first, then the kernel half, then
 //! one look at what is there already. What cannot be opened and was insisted on ends the run here.
 
+use std::io;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,7 +23,8 @@ use crate::sources::ebpf::iterator::SocketIterator;
 use crate::sources::ebpf::programs::Topic;
 use crate::sources::ebpf::report::{Outcome, RungReport};
 use crate::sources::ebpf::{Ebpf, EbpfSettings};
-use crate::sources::lookup::LookupSettings;
+use crate::sources::link_events::LinkEvents;
+use crate::sources::lookup::{LookupSettings, LookupTools};
 use crate::sources::proc_fs::shows_initial_pids;
 use crate::sources::{proc_walk, topology};
 
@@ -44,15 +47,17 @@ pub struct Opened {
     pub conntrack: Result<Conntrack, Unavailable>,
     /// What was translated already.
     pub translations: Vec<TranslationReport>,
+    /// Why interfaces, addresses and namespaces are not heard of as they come and go, if they are not.
+    pub events_lack: Option<io::Error>,
 }
 
 /// What one way has to work with, besides packets and the kernel's events.
 pub struct OpenedWay {
     /// Where and how it looks things up on demand.
     pub lookups: LookupSettings,
-    /// The socket iterator, where it alone may look sockets up: a pass over all sockets for the few that are
-    /// asked for is dear, so sock_diag and `/proc` go first.
-    pub iterator: Option<SocketIterator>,
+    /// What it looks things up with. The socket iterator is there where it alone may look sockets up: a pass over all
+    /// sockets for the few that are asked for is dear, so sock_diag and `/proc` go first.
+    pub tools: LookupTools,
     /// The sockets that were there already.
     pub snapshots: Vec<SocketSnapshot>,
 }
@@ -77,13 +82,17 @@ pub fn open(config: &SourceConfig, counters: &Arc<Counters>) -> Result<Opened, F
         log: config.verbosity >= 2,
     });
     insist(config, &ebpf)?;
+    // Heard before all is looked at, so that nothing falls between.
+    let (mut link_events, events_lack) = subscribe(config.compared_with.iter().count() + 1);
     let topology = topology::read(&config.proc_root, counters)
         .with_context(|| format!("reading the namespaces below {}", config.proc_root.display()))?;
     // Listed before the sockets, so that what is in their tables under two names is known to be one.
     let (conntrack, translations) = open_conntrack(&config.proc_root, counters);
-    let mut ways = vec![open_way(config, (Way::Main, config.rungs), ebpf.take_iterator(), counters)?];
+    let tools = LookupTools { iterator: ebpf.take_iterator(), link_events: link_events.pop() };
+    let mut ways = vec![open_way(config, (Way::Main, config.rungs), tools, counters)?];
     if let Some(rungs) = config.compared_with {
-        ways.push(open_way(config, (Way::Tables, rungs), None, counters)?);
+        let tools = LookupTools { iterator: None, link_events: link_events.pop() };
+        ways.push(open_way(config, (Way::Tables, rungs), tools, counters)?);
     }
     Ok(Opened {
         captures,
@@ -94,7 +103,16 @@ pub fn open(config: &SourceConfig, counters: &Arc<Counters>) -> Result<Opened, F
         initial_pids: shows_initial_pids(&config.proc_root).unwrap_or(false),
         conntrack,
         translations,
+        events_lack,
     })
+}
+
+/// A subscription for each way, or why there is none. Then the topology is looked at when something in it is missed.
+fn subscribe(ways: usize) -> (Vec<LinkEvents>, Option<io::Error>) {
+    match iter::repeat_with(LinkEvents::subscribe).take(ways).collect::<io::Result<Vec<_>>>() {
+        Ok(subscriptions) => (subscriptions, None),
+        Err(error) => (Vec::new(), Some(error)),
+    }
 }
 
 /// Subscribes first and lists then, so that nothing falls between. What cannot be had is no reason to end.
@@ -120,10 +138,11 @@ fn open_conntrack(
 fn open_way(
     config: &SourceConfig,
     (way, rungs): (Way, RungSet),
-    mut iterator: Option<SocketIterator>,
+    mut tools: LookupTools,
     counters: &Counters,
 ) -> anyhow::Result<OpenedWay> {
-    let snapshots = read_sockets(&config.proc_root, rungs, iterator.as_mut(), counters)?;
+    let snapshots = read_sockets(&config.proc_root, rungs, tools.iterator.as_mut(), counters)?;
+    tools.iterator = tools.iterator.filter(|_| !reads_tables(rungs));
     Ok(OpenedWay {
         lookups: LookupSettings {
             way,
@@ -132,7 +151,7 @@ fn open_way(
             cgroup_root: None,
             container_logs: PathBuf::from(CONTAINER_LOGS),
         },
-        iterator: iterator.filter(|_| !reads_tables(rungs)),
+        tools,
         snapshots,
     })
 }
@@ -257,7 +276,8 @@ fn reconciler(
         seed: hash_seed()?,
         settle: config.settle,
         hooks: if hears_events { hooks(facts.report) } else { Hooks::default() },
-        lookups: reads_tables(opened.lookups.rungs) || opened.iterator.is_some(),
+        lookups: reads_tables(opened.lookups.rungs) || opened.tools.iterator.is_some(),
+        topology_changes: opened.tools.link_events.is_some(),
         process_facts: facts.initial_pids,
         services: config.services.clone(),
         ..Settings::default()

@@ -11,7 +11,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Duration;
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
@@ -22,13 +23,15 @@ use netlink_packet_route::link::{
 };
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr as NetlinkAddr};
-use netsnoop::counters::Counters;
+use netsnoop::counters::{Counter, Counters};
 use netsnoop::intake::{Input, Intake};
-use netsnoop::sources::lookup::{self, LookupSettings};
+use netsnoop::rescans;
+use netsnoop::sources::link_events::LinkEvents;
+use netsnoop::sources::lookup::{self, LookupSettings, LookupTools};
 use netsnoop::sources::{proc_walk, topology};
 use netsnoop_core::attribution::{Reason, Rung, RungSet, Way};
 use netsnoop_core::five_tuple::{Endpoint, FiveTuple, Transport};
-use netsnoop_core::namespace::{InterfaceKind, NamespaceKey};
+use netsnoop_core::namespace::{InterfaceKind, NamespaceKey, TopologyChange};
 use netsnoop_core::observation::{Observation, Rescan, SnapshotScope, SocketSnapshot};
 use netsnoop_core::process::{Process, ProcessFacts};
 use netsnoop_core::socket::{SocketRow, TcpState};
@@ -93,6 +96,21 @@ fn new_namespace() {
     link.header.flags = LinkFlags::Up;
     link.header.change_mask = LinkFlags::Up;
     change(RouteNetlinkMessage::SetLink(link), NLM_F_REQUEST | NLM_F_ACK);
+}
+
+/// A veth whose other half is in the namespace of process `pid`.
+fn veth(name: &str, peer_name: &str, pid: u32) -> RouteNetlinkMessage {
+    let mut peer = LinkMessage::default();
+    peer.attributes = vec![LinkAttribute::IfName(peer_name.into()), LinkAttribute::NetNsPid(pid)];
+    let mut link = LinkMessage::default();
+    link.attributes = vec![
+        LinkAttribute::IfName(name.into()),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]),
+    ];
+    RouteNetlinkMessage::NewLink(link)
 }
 
 /// Changes links of the namespace this thread is in, and waits for the kernel to say it did.
@@ -185,13 +203,12 @@ fn settings(rungs: RungSet) -> LookupSettings {
 
 /// Asks the lookup thread, and ends it.
 fn ask(rungs: RungSet, question: Rescan) -> Observation {
-    let (requests, receiver) = sync_channel(1);
+    let (questions, receiver) = rescans::channel(1).unwrap();
     let (sender, answers) = sync_channel(1);
     let intake = Intake::new(sender, Arc::new(Counters::default()));
-    let thread = std::thread::spawn(move || lookup::run(receiver, intake, settings(rungs), None));
-    requests.send(question).unwrap();
-    drop(requests);
-    thread.join().unwrap().unwrap();
+    questions.offer(question, &Counter::default());
+    drop(questions);
+    lookup::run(&receiver, intake, settings(rungs), LookupTools::default()).unwrap();
     match answers.recv().unwrap() {
         Input::Answer(_, observation) => observation,
         other => panic!("{other:?}"),
@@ -358,17 +375,7 @@ fn topology_knows_addresses_and_the_other_half_of_a_veth() {
     // A thread of its own: its namespace ends with it, and the link in it.
     let seen = std::thread::spawn(move || {
         new_namespace();
-        let mut peer = LinkMessage::default();
-        peer.attributes = vec![LinkAttribute::IfName("peer".into()), LinkAttribute::NetNsPid(lab.role.pid())];
-        let mut link = LinkMessage::default();
-        link.attributes = vec![
-            LinkAttribute::IfName("here".into()),
-            LinkAttribute::LinkInfo(vec![
-                LinkInfo::Kind(InfoKind::Veth),
-                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
-            ]),
-        ];
-        change(RouteNetlinkMessage::NewLink(link), NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+        change(veth("here", "peer", lab.role.pid()), NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
         (topology::read(Path::new("/proc"), &Counters::default()).unwrap(), lab)
     });
     let (topology, lab) = seen.join().unwrap();
@@ -379,7 +386,78 @@ fn topology_knows_addresses_and_the_other_half_of_a_veth() {
     }
     let kind =
         |name: &str| topology.interfaces.iter().find(|interface| &*interface.name == name).unwrap().kind;
-    assert_eq!(kind("here"), InterfaceKind::VethPeer(facts.key));
+    assert!(facts.id.is_some());
+    assert_eq!(kind("here"), InterfaceKind::Veth(facts.id));
     assert_eq!(kind("lo"), InterfaceKind::Loopback);
     assert!(topology.capture_namespace.inode != lab.namespace);
+}
+
+/// Everything that the lookup thread tells until `is_enough`.
+fn follow(told: &Receiver<Input>, mut is_enough: impl FnMut(&TopologyChange) -> bool) -> Vec<TopologyChange> {
+    let mut changes = Vec::new();
+    loop {
+        match told.recv_timeout(Duration::from_secs(20)).expect("nothing more was told") {
+            Input::Answer(_, Observation::TopologyChanges(report)) => {
+                assert!(report.since <= report.until, "{report:?}");
+                let enough = report.changes.iter().any(&mut is_enough);
+                changes.extend(report.changes);
+                if enough {
+                    return changes;
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_namespace_that_lives_for_a_moment_is_told_of_as_it_comes_and_goes() {
+    let Some(lab) = Lab::new("a_namespace_that_lives_for_a_moment_is_told_of_as_it_comes_and_goes") else {
+        return;
+    };
+    let (questions, receiver) = rescans::channel(1).unwrap();
+    let (sender, told) = sync_channel(64);
+    let (ready_in, ready) = sync_channel(1);
+    let (linked_in, linked) = sync_channel(1);
+    let counters = Arc::new(Counters::default());
+    let intake = Intake::new(sender, counters.clone());
+    let pid = lab.role.pid();
+    // The namespace that is listened in ends with this thread.
+    let following = std::thread::spawn(move || {
+        new_namespace();
+        let link_events = Some(LinkEvents::subscribe().unwrap());
+        ready_in.send(()).unwrap();
+        change(veth("here", "peer", pid), NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+        linked_in.send(()).unwrap();
+        let tools = LookupTools { iterator: None, link_events };
+        lookup::run(&receiver, intake, settings(only(Rung::Proc)), tools).unwrap();
+    });
+    ready.recv().unwrap();
+    linked.recv().unwrap();
+    let changes = follow(&told, |change| matches!(change, TopologyChange::Found { .. }));
+    let found = changes.iter().find_map(|change| match change {
+        TopologyChange::Found { facts, .. } => Some(facts.clone()),
+        _ => None,
+    });
+    let facts = found.unwrap();
+    assert_eq!(facts.key.inode, lab.namespace);
+    assert!(
+        facts.key.cookie.is_some() && facts.addresses.contains(&"127.0.0.1".parse().unwrap()),
+        "{facts:?}"
+    );
+    let is_link = |change: &TopologyChange| {
+        matches!(change, TopologyChange::Interface(interface)
+            if &*interface.name == "here" && interface.kind == InterfaceKind::Veth(facts.id))
+    };
+    assert!(changes.iter().any(is_link), "{changes:?}");
+    let id = facts.id.unwrap();
+    drop(lab);
+    let changes = follow(&told, |change| matches!(change, TopologyChange::InterfaceGone(_)));
+    assert!(changes.contains(&TopologyChange::Ended(id)), "{changes:?}");
+    // Asked, it answers though nothing has changed.
+    questions.offer(Rescan::TopologyChanges, &counters.lookups_lost_in_channel);
+    drop(questions);
+    following.join().unwrap();
+    assert!(told.iter().any(|input| matches!(input, Input::Answer(_, Observation::TopologyChanges(_)))));
+    assert_eq!((counters.link_events_rejected.get(), counters.link_event_overflows.get()), (0, 0));
 }

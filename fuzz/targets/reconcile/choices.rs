@@ -4,11 +4,14 @@
 
 use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroU64};
+use std::time::Duration;
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use netsnoop_core::attribution::{Reason, Rung};
 use netsnoop_core::five_tuple::{Endpoint, FiveTuple, Transport};
-use netsnoop_core::namespace::{Interface, InterfaceKind, NamespaceFacts, NamespaceKey, Topology};
+use netsnoop_core::namespace::{
+    Interface, InterfaceKind, NamespaceFacts, NamespaceKey, Topology, TopologyChange, TopologyReport,
+};
 use netsnoop_core::observation::{
     Act, KernelSocket, Observation, PacketSighting, SnapshotScope, SocketClose, SocketSnapshot, Tracker,
 };
@@ -26,6 +29,7 @@ const ADDRESSES: [[u8; 4]; 6] =
 pub(crate) struct Run {
     pub(crate) hooks: u8,
     pub(crate) lookups: bool,
+    pub(crate) follows: bool,
     pub(crate) steps: Vec<(Step, u16)>,
 }
 
@@ -38,7 +42,16 @@ pub(crate) enum Step {
     Answer { found: Vec<u8>, holders: u8 },
     Facts { pid: u8 },
     Topology { namespaces: u8 },
+    Changes { lasted: u8, changes: Vec<TopologyStep> },
     Translations { tracker: u8, whole: bool, age: u8, changes: Vec<Change> },
+}
+
+/// A change of the topology: which, of which namespace or interface, with which address.
+#[derive(Arbitrary, Debug)]
+pub(crate) struct TopologyStep {
+    pub(crate) kind: u8,
+    pub(crate) which: u8,
+    pub(crate) address: u8,
 }
 
 #[derive(Arbitrary, Debug)]
@@ -125,25 +138,58 @@ pub(crate) fn holders(bits: u8) -> Vec<Process> {
     (0..8).filter(|bit| bits & (1 << bit) != 0).map(process).collect()
 }
 
-pub(crate) fn topology(bits: u8) -> Topology {
+pub(crate) fn topology(now: Timestamp, bits: u8) -> Topology {
     let present = (0..4_u8).filter(|choice| bits & (1 << choice) != 0);
-    let address = |choice: u8| IpAddr::from(ADDRESSES[usize::from(choice) % ADDRESSES.len()]);
-    let facts = |choice: u8| NamespaceFacts {
-        key: namespace(choice + bits / 16 * 4),
-        addresses: vec![address(0), address(choice + 1)],
-        name: None,
-        id: (choice % 2 == 0).then_some(choice.into()),
+    let facts = |choice: u8| {
+        let id = (choice % 2 == 0).then_some(choice.into());
+        NamespaceFacts { id, ..facts(choice + bits / 16 * 4, choice + 1) }
     };
-    let interface = |index: u8, kind| Interface { index: index.into(), name: "if".into(), kind };
     Topology {
+        began: now,
         capture_namespace: namespace(bits / 16 * 4),
         interfaces: vec![
             interface(1, InterfaceKind::Loopback),
             interface(2, InterfaceKind::Other),
-            interface(3, InterfaceKind::VethPeer(namespace(1))),
-            interface(4, InterfaceKind::VethPeer(namespace(2))),
+            interface(3, InterfaceKind::Veth(Some(0))),
+            interface(4, InterfaceKind::Veth(Some(2))),
         ],
         namespaces: present.map(facts).collect(),
+    }
+}
+
+fn address(choice: u8) -> IpAddr {
+    IpAddr::from(ADDRESSES[usize::from(choice) % ADDRESSES.len()])
+}
+
+fn facts(choice: u8, own: u8) -> NamespaceFacts {
+    NamespaceFacts { key: namespace(choice), addresses: vec![address(0), address(own)], name: None, id: None }
+}
+
+fn interface(index: u8, kind: InterfaceKind) -> Interface {
+    Interface { index: index.into(), name: "if".into(), kind }
+}
+
+pub(crate) fn changes(now: Timestamp, lasted: u8, steps: Vec<TopologyStep>) -> TopologyReport {
+    let since = now - Duration::from_millis(lasted.into());
+    let changes = steps.into_iter().take(8).map(|step| step.build(since)).collect();
+    TopologyReport { since, until: now, changes }
+}
+
+impl TopologyStep {
+    fn build(self, since: Timestamp) -> TopologyChange {
+        let id = i32::from(self.which % 4);
+        let whose = (self.which % 5 != 4).then_some(id);
+        match self.kind % 6 {
+            0 => {
+                let facts = NamespaceFacts { id: Some(id), ..facts(self.which, self.address) };
+                TopologyChange::Found { facts, since }
+            }
+            1 => TopologyChange::Ended(id),
+            2 => TopologyChange::Given(whose, address(self.address)),
+            3 => TopologyChange::Taken(whose, address(self.address)),
+            4 => TopologyChange::Interface(interface(self.which % 6, InterfaceKind::Veth(whose))),
+            _ => TopologyChange::InterfaceGone(u32::from(self.which % 6)),
+        }
     }
 }
 

@@ -16,7 +16,9 @@ use netsnoop_core::process::ProcessFacts;
 use netsnoop_core::reconcile::{Hooks, Reconciler, Settings};
 use netsnoop_core::time::Timestamp;
 
-use choices::{Change, Run, Socket, Step, namespace, packet, process, row, snapshot, topology, tracker};
+use choices::{
+    Change, Run, Socket, Step, changes, namespace, packet, process, row, snapshot, topology, tracker,
+};
 
 const CONNECTIONS_MAX: usize = 8;
 
@@ -54,7 +56,10 @@ impl World {
                 None => return,
             },
             Step::Facts { pid } => Observation::Process(process(pid).id, ProcessFacts::default()),
-            Step::Topology { namespaces } => Observation::Topology(topology(namespaces)),
+            Step::Topology { namespaces } => Observation::Topology(topology(now, namespaces)),
+            Step::Changes { lasted, changes: steps } => {
+                Observation::TopologyChanges(changes(now, lasted, steps))
+            }
             Step::Translations { tracker: choice, whole, age, changes } => {
                 Observation::Translations(TranslationReport {
                     tracker: tracker(choice),
@@ -107,7 +112,8 @@ impl World {
 
 fn answer(now: Timestamp, rescan: Rescan, found: &[u8], holders: u8) -> Observation {
     match rescan {
-        Rescan::Topology => Observation::Topology(topology(holders)),
+        Rescan::Topology => Observation::Topology(topology(now, holders)),
+        Rescan::TopologyChanges => Observation::TopologyChanges(changes(now, holders, Vec::new())),
         Rescan::Process(process) => Observation::Process(process.id, ProcessFacts::default()),
         Rescan::Sockets { namespace, wanted } => {
             let state = |place: usize| found.get(place).copied().filter(|state| state % 2 == 0);
@@ -134,6 +140,7 @@ fuzz_target!(|run: Run| {
     let settings = Settings {
         hooks,
         lookups: run.lookups,
+        topology_changes: run.follows,
         connections_max: CONNECTIONS_MAX,
         processes_max: 4,
         questions_max: 8,
@@ -146,7 +153,7 @@ fuzz_target!(|run: Run| {
         asked: Vec::new(),
         lives: HashMap::new(),
     };
-    world.reconciler.handle(world.now, Observation::Topology(topology(15)));
+    world.reconciler.handle(world.now, Observation::Topology(topology(world.now, 15)));
     for (step, pause) in run.steps {
         world.wait(pause);
         world.step(step);

@@ -1,6 +1,6 @@
 //! One connection while it is held: both ends, what is known of each, and how it stands.
 
-use core::num::NonZeroU64;
+use core::num::{NonZeroU32, NonZeroU64};
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -51,6 +51,10 @@ pub(super) struct End {
     pub(super) place: Place,
     /// Whether `place` was told by the socket itself rather than concluded from addresses.
     pub(super) place_certain: bool,
+    /// Whether an interface that leads to nobody else showed it.
+    pub(super) shown_by_interface: bool,
+    /// Whether a look found it to be wrong.
+    pub(super) place_doubted: bool,
     /// The namespace's key when the place was told, kept for records after the namespace has ended.
     pub(super) namespace: Option<NamespaceKey>,
     pub(super) attribution: Attribution,
@@ -74,6 +78,8 @@ impl End {
             endpoint,
             place: Place::Unknown,
             place_certain: false,
+            shown_by_interface: false,
+            place_doubted: false,
             namespace: None,
             attribution: Attribution::unattributed(Reason::Pending),
             named_at: None,
@@ -97,6 +103,11 @@ impl End {
             Place::Local(id) => Some(id),
             _ => None,
         }
+    }
+
+    /// Whether nothing but its address says where it is.
+    pub(super) const fn is_placed_by_address(&self) -> bool {
+        !(self.place_certain || self.shown_by_interface || self.place_doubted)
     }
 
     /// Whether a kernel hook has seen this end's socket.
@@ -139,6 +150,10 @@ pub(super) struct Flow {
     pub(super) interface: Option<(Arc<str>, bool)>,
     /// What the client calls its server, the first of each kind.
     pub(super) names: Vec<LearntName>,
+    /// The interface it was first seen on, and the end on the far side of that.
+    pub(super) arrived: Option<(NonZeroU32, Side)>,
+    /// The generation of the topology that its places were judged in.
+    pub(super) judged_in: u64,
     pub(super) opened: bool,
     pub(super) closed: bool,
     /// Whether something that was told has changed since.
@@ -178,6 +193,8 @@ impl Flow {
             rungs: RungSet::EMPTY,
             interface: None,
             names: Vec::new(),
+            arrived: None,
+            judged_in: 0,
             opened: false,
             closed: false,
             changed: false,

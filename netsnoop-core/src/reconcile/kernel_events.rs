@@ -2,13 +2,14 @@
 
 use alloc::vec;
 
+use super::Reconciler;
 use super::flow::{Search, Side};
 use super::flow_table::FlowId;
 use super::listener_table::Listener;
 use super::matching::Sighting;
 use super::namespace_table::{NamespaceId, Place};
+use super::places::Missing;
 use super::translation::FirstSight;
-use super::{Missing, Reconciler};
 use crate::attribution::{Attribution, Evidence, Owner};
 use crate::connection::{ConnectionState, Role};
 use crate::five_tuple::Transport;
@@ -83,7 +84,8 @@ impl Reconciler {
     }
 
     fn event_sighting(&self, seen: &SocketEvent, begins: bool) -> Sighting {
-        let remote = match self.namespaces.place_seen_from(seen.namespace, seen.socket.tuple.remote.address) {
+        let remote = seen.socket.tuple.remote.address;
+        let remote = match self.namespaces.place_seen_from(seen.namespace, remote, seen.at) {
             // A namespace whose addresses nobody has told yet may have that one too.
             Place::Remote if !self.namespaces.knows_addresses(seen.namespace) => Place::Unknown,
             place => place,

@@ -23,8 +23,6 @@ pub(super) const EVENTS_BEHIND_MAX: Duration = Duration::from_secs(1);
 const CATCH_UP_CHECK: Duration = Duration::from_millis(50);
 /// A SYN nobody answers is given up after the kernel's own retries (tcp_syn_retries 6: 127 s, tcp(7)).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(130);
-/// Most connections reviewed when a topology arrives; the others are placed at their next review.
-const UNPLACED_MAX: usize = 16_384;
 /// How long a closed connection is kept that its server has not accepted yet.
 const UNACCEPTED_LINGER: Duration = Duration::from_secs(60);
 /// How soon a UDP flow whose process has ended is closed.
@@ -53,6 +51,7 @@ impl Reconciler {
 
     /// Looks at a connection after something about it changed: what to ask, what to tell, when to look again.
     pub(super) fn review(&mut self, now: Timestamp, id: FlowId) {
+        self.judge_places_again(now, id);
         self.ask(now, id);
         let Some(flow) = self.flows.get_mut(id) else { return };
         flow.note_owners(now);
@@ -128,36 +127,6 @@ impl Reconciler {
                 self.processes.answer(process.id, ProcessFacts::default());
             }
             self.processes.wait_for(process.id, id);
-        }
-    }
-
-    /// An end that was seen before the topology was known is placed once it is.
-    fn place_the_unknown(&mut self, id: FlowId) {
-        let Some(flow) = self.flows.get(id) else { return };
-        if flow.both().iter().all(|(_, end)| end.place != Place::Unknown) {
-            return;
-        }
-        if self.questions.topology_is_pending() {
-            if self.unplaced.len() < UNPLACED_MAX && self.unplaced.last() != Some(&id) {
-                self.unplaced.push(id);
-            }
-            return;
-        }
-        let unknown: Vec<(Side, Place)> = flow
-            .both()
-            .into_iter()
-            .filter(|(_, end)| end.place == Place::Unknown)
-            .map(|(side, _)| {
-                let own = flow.tuple(side).local.address;
-                let place = match flow.end(side.other()).namespace_id() {
-                    Some(namespace) => self.namespaces.place_seen_from(namespace, own),
-                    None => self.namespaces.place_on_interface(None, own),
-                };
-                (side, place)
-            })
-            .collect();
-        for (side, place) in unknown {
-            self.set_place(id, side, place, false);
         }
     }
 

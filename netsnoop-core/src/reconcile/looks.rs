@@ -209,20 +209,24 @@ impl Reconciler {
     }
 
     /// Takes back that ends are in `namespace`, where only an address said so and nobody was there before `oldest`:
-    /// a pod is given the address of one that is gone.
+    /// a pod is given the address of one that is gone. Where it is heard who has an address when, that is known.
     fn doubt_places(
         &mut self,
         now: Timestamp,
         (namespace, wanted): (NamespaceId, &[FiveTuple]),
         oldest: Timestamp,
     ) {
+        if self.settings.topology_changes && self.namespaces.is_numbered(namespace) {
+            return;
+        }
         for tuple in wanted {
             if let Some((id, side)) = self.searching(namespace, *tuple, now)
                 && let Some(flow) = self.flows.get_mut(id)
-                && !flow.end(side).place_certain
+                && flow.end(side).is_placed_by_address()
                 && flow.first_seen + PACKET_CLOCK_ERROR < oldest
             {
                 flow.end_mut(side).place_says(Place::Ambiguous, None);
+                flow.end_mut(side).place_doubted = true;
                 flow.end_mut(side).search = Search::Done;
                 self.review(now, id);
             }

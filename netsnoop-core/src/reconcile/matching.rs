@@ -108,7 +108,8 @@ impl Reconciler {
                 (flow.path.is_none() || own == seen) && differ(place, at)
             };
             let own = [flow.tuple(side).local, flow.tuple(side.other()).local];
-            return self.may_send_from(near, sighting.tuple.local)
+            let at = sighting.at.unwrap_or(flow.first_seen);
+            return self.may_send_from(near, sighting.tuple.local, at)
                 && !differs(own[0], sighting.tuple.local, near.place, local)
                 && !differs(own[1], sighting.tuple.remote, far.place, remote);
         };
@@ -120,9 +121,11 @@ impl Reconciler {
             return true;
         }
         match far.place {
-            Place::Local(there) if far.place_certain => self
-                .namespaces
-                .can_meet((namespace, sighting.tuple.local.address), (there, sighting.tuple.remote.address)),
+            Place::Local(there) if far.place_certain => self.namespaces.can_meet(
+                (namespace, sighting.tuple.local.address),
+                (there, sighting.tuple.remote.address),
+                flow.first_seen,
+            ),
             // A loopback connection concluded to be in another namespace than the socket's own.
             _ if sighting.tuple.local.address.is_loopback() => !differ(near.place, Place::Local(namespace)),
             _ => true,
@@ -133,11 +136,10 @@ impl Reconciler {
 impl Reconciler {
     /// Whether a packet from `seen` may be of the socket at `end`: one that is bound to no address sends from those of
     /// its namespace, and never from one that it is given on the way.
-    fn may_send_from(&self, end: &End, seen: Endpoint) -> bool {
+    fn may_send_from(&self, end: &End, seen: Endpoint, at: Timestamp) -> bool {
         let bound_to_none = end.place_certain && end.endpoint.is_wildcard() && !seen.is_wildcard();
         end.namespace_id().filter(|_| bound_to_none).is_none_or(|namespace| {
-            !self.namespaces.knows_addresses(namespace)
-                || self.namespaces.place_seen_from(namespace, seen.address) == Place::Local(namespace)
+            !self.namespaces.knows_addresses(namespace) || self.namespaces.owns(namespace, seen.address, at)
         })
     }
 }

@@ -10,6 +10,7 @@
 //!
 //! Call `handle` or `handle_timeout`, then the polls until they return `None`.
 
+mod address_claims;
 mod flow;
 mod flow_table;
 mod hearing;
@@ -21,6 +22,7 @@ mod matching;
 mod namespace_table;
 mod packets;
 mod path;
+mod places;
 mod port_reuse;
 mod process_table;
 mod questions;
@@ -38,7 +40,6 @@ mod translation_table;
 use ahash::RandomState;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::num::NonZeroU32;
 use core::time::Duration;
 
 use crate::attribution::{Attribution, Reason, Refinement, Rung};
@@ -52,7 +53,8 @@ use flow::{Flow, Side};
 use flow_table::{FlowId, FlowTable};
 use hearing::Hearing;
 use listener_table::ListenerTable;
-use namespace_table::{NamespaceId, NamespaceTable, Place};
+use namespace_table::NamespaceTable;
+use places::Missing;
 use process_table::ProcessTable;
 use questions::{Question, Questions};
 use serving_table::ServingTable;
@@ -69,15 +71,6 @@ pub struct TableSize {
     pub held: usize,
     /// How many there is room for.
     pub capacity: usize,
-}
-
-/// Something the topology does not know.
-#[derive(Clone, Copy, Debug)]
-enum Missing {
-    Interface(NonZeroU32),
-    Addresses(NamespaceId),
-    /// The namespace that the capture's own has given this id.
-    Namespace(i32),
 }
 
 /// The state machine that turns observations into attributed connections.
@@ -154,15 +147,8 @@ impl Reconciler {
             }
             Observation::Translations(report) => self.handle_translations(now, report),
             Observation::TranslationsUntil(until) => self.handle_translations_until(now, until),
-            Observation::Topology(topology) => {
-                self.namespaces.replace(topology);
-                // It may have been read just before what it was asked for came into being: one more try.
-                let missed = self.missing.take().is_some_and(|missing| !self.knows(missing));
-                self.questions.topology_answered(now, missed);
-                for flow in core::mem::take(&mut self.unplaced) {
-                    self.review(now, flow);
-                }
-            }
+            Observation::Topology(topology) => self.handle_topology(now, topology),
+            Observation::TopologyChanges(report) => self.handle_topology_changes(now, report),
         }
     }
 
@@ -181,8 +167,9 @@ impl Reconciler {
         loop {
             match self.questions.poll(now)? {
                 Question::Topology => return Some(Rescan::Topology),
+                Question::TopologyChanges => return Some(Rescan::TopologyChanges),
                 Question::Process(process) => return Some(Rescan::Process(process)),
-                Question::Sockets(id, wanted) => match self.namespaces.key(id) {
+                Question::Sockets(id, wanted) => match self.namespaces.key_while_there(id) {
                     Some(namespace) => return Some(Rescan::Sockets { namespace, wanted }),
                     None => self.answer_for_ended_namespace(now, id, &wanted),
                 },
@@ -244,22 +231,6 @@ impl Reconciler {
         self.flows.len()
     }
 
-    fn knows(&self, missing: Missing) -> bool {
-        match missing {
-            Missing::Interface(index) => self.namespaces.knows_interface(index),
-            Missing::Addresses(namespace) => self.namespaces.knows_addresses(namespace),
-            Missing::Namespace(number) => self.namespaces.numbered(number).is_some(),
-        }
-    }
-
-    /// Asks for the topology if it lacks something.
-    fn notice(&mut self, missing: Missing) {
-        if !self.knows(missing) {
-            self.missing = Some(missing);
-            self.questions.want_topology();
-        }
-    }
-
     /// Adds a connection of which something was seen. Its side A is the local end.
     fn add_flow(&mut self, now: Timestamp, seen: &FirstSight) -> FlowId {
         let mut flow = self.new_flow(&FirstSight { at: seen.at.min(now), ..*seen });
@@ -276,28 +247,6 @@ impl Reconciler {
         }
         self.place_translated(id, seen.tuple);
         id
-    }
-
-    /// Puts an end where a source saw it. A place that the socket itself told is final.
-    fn set_place(&mut self, id: FlowId, side: Side, place: Place, certain: bool) {
-        let key = match place {
-            Place::Local(namespace) => self.namespaces.key(namespace),
-            _ => None,
-        };
-        let Some(flow) = self.flows.get_mut(id) else { return };
-        let opened = flow.opened;
-        let end = flow.end_mut(side);
-        // Conclusions from addresses never move an end off this node, nor replace one another.
-        if end.place_certain || (!certain && end.place != Place::Unknown) {
-            return;
-        }
-        let was_local = end.is_local();
-        end.place_certain = certain;
-        end.place_says(place, key);
-        if end.is_local() && !was_local {
-            self.ledger.ends_seen += 1;
-        }
-        flow.changed |= opened && place != Place::Unknown;
     }
 
     /// Refines an end's attribution and keeps the books on conflicts.

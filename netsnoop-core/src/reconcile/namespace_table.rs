@@ -1,6 +1,8 @@
 //! Which namespace *instance* a cookie or inode means now, which addresses are local to it, and what
 //! an interface says about a packet's namespaces.
 
+mod changes;
+
 use core::net::IpAddr;
 use core::num::{NonZeroU32, NonZeroU64};
 
@@ -9,7 +11,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use hashbrown::{HashMap, HashSet};
 
-use crate::namespace::{Interface, InterfaceKind, NamespaceKey, Topology};
+use super::address_claims::{AddressClaims, Having};
+use crate::namespace::{Interface, InterfaceKind, NamespaceKey};
+use crate::time::Timestamp;
 
 /// Most namespaces remembered at once; beyond it those that no topology listed go first.
 const NAMESPACES_MAX: usize = 16_384;
@@ -17,6 +21,13 @@ const NAMESPACES_MAX: usize = 16_384;
 /// One life of a namespace. Never reused, so two lives of one inode never compare equal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct NamespaceId(u64);
+
+#[cfg(test)]
+impl NamespaceId {
+    pub(super) const fn numbered(number: u64) -> Self {
+        Self(number)
+    }
+}
 
 /// Where an end is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,12 +42,40 @@ pub(super) enum Place {
     Local(NamespaceId),
 }
 
+/// What is behind an interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Behind {
+    /// The interface is not known.
+    NotKnown,
+    /// Nothing can be said from the interface alone.
+    Anything,
+    /// The capture's own namespace alone.
+    Own(NamespaceId),
+    /// This namespace, and what it forwards for.
+    Namespace(NamespaceId),
+    /// A namespace that was not found.
+    Hidden,
+}
+
+impl Behind {
+    /// The namespace that it leads to.
+    pub(super) const fn namespace(self) -> Option<NamespaceId> {
+        match self {
+            Self::Own(id) | Self::Namespace(id) => Some(id),
+            Self::NotKnown | Self::Anything | Self::Hidden => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Namespace {
     key: NamespaceKey,
-    /// `None` until a topology told.
+    /// Those it has now; `None` until a topology told.
     addresses: Option<HashSet<IpAddr, RandomState>>,
     listed: bool,
+    /// Whether the capture's own has given it an id, so that its changes are told.
+    numbered: bool,
+    ended: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -44,12 +83,18 @@ pub(super) struct NamespaceTable {
     namespaces: HashMap<NamespaceId, Namespace, RandomState>,
     by_cookie: HashMap<NonZeroU64, NamespaceId, RandomState>,
     by_inode: HashMap<u32, NamespaceId, RandomState>,
-    /// Addresses that are not local to every namespace, and who has them.
-    by_address: HashMap<IpAddr, Vec<NamespaceId>, RandomState>,
+    /// Addresses that are not local to every namespace, and who has them when.
+    claims: AddressClaims,
     interfaces: HashMap<u32, Interface, RandomState>,
     /// By the id that the capture's namespace has given them.
     by_number: HashMap<i32, NamespaceId, RandomState>,
     capture: Option<NamespaceId>,
+    /// When the last whole topology was looked at.
+    whole_at: Timestamp,
+    /// Up to when all changes are known.
+    told_until: Timestamp,
+    /// Counts what has changed.
+    generation: u64,
     hasher: RandomState,
     next: u64,
 }
@@ -60,10 +105,13 @@ impl NamespaceTable {
             namespaces: HashMap::with_hasher(hasher.clone()),
             by_cookie: HashMap::with_hasher(hasher.clone()),
             by_inode: HashMap::with_hasher(hasher.clone()),
-            by_address: HashMap::with_hasher(hasher.clone()),
+            claims: AddressClaims::new(hasher.clone()),
             interfaces: HashMap::with_hasher(hasher.clone()),
             by_number: HashMap::with_hasher(hasher.clone()),
             capture: None,
+            whole_at: Timestamp::default(),
+            told_until: Timestamp::default(),
+            generation: 0,
             hasher,
             next: 0,
         }
@@ -93,11 +141,12 @@ impl NamespaceTable {
 
     fn insert(&mut self, key: NamespaceKey) -> NamespaceId {
         if self.namespaces.len() >= NAMESPACES_MAX {
-            self.forget_where(|_, namespace| !namespace.listed);
+            self.forget_where(|namespace| !namespace.listed);
         }
         let id = NamespaceId(self.next);
         self.next += 1;
-        self.namespaces.insert(id, Namespace { key, addresses: None, listed: false });
+        self.namespaces
+            .insert(id, Namespace { key, addresses: None, listed: false, numbered: false, ended: None });
         self.by_inode.insert(key.inode, id);
         if let Some(cookie) = key.cookie {
             self.by_cookie.insert(cookie, id);
@@ -105,14 +154,14 @@ impl NamespaceTable {
         id
     }
 
-    fn forget_where(&mut self, ended: impl Fn(NamespaceId, &Namespace) -> bool) {
-        let ended: Vec<(NamespaceId, NamespaceKey)> = self
+    fn forget_where(&mut self, is_over: impl Fn(&Namespace) -> bool) {
+        let over: Vec<(NamespaceId, NamespaceKey)> = self
             .namespaces
             .iter()
-            .filter(|(id, namespace)| ended(**id, namespace))
+            .filter(|(_, namespace)| is_over(namespace))
             .map(|(id, namespace)| (*id, namespace.key))
             .collect();
-        for (id, key) in ended {
+        for (id, key) in over {
             self.namespaces.remove(&id);
             if self.by_inode.get(&key.inode) == Some(&id) {
                 self.by_inode.remove(&key.inode);
@@ -123,30 +172,14 @@ impl NamespaceTable {
         }
     }
 
-    /// Takes a whole new topology: namespaces that one listed before and this one misses have ended.
-    /// Those that only an event has named stay, as they may be younger than the topology.
-    pub(super) fn replace(&mut self, topology: Topology) {
-        let mut present: HashSet<NamespaceId, RandomState> = HashSet::with_hasher(self.hasher.clone());
-        self.by_address.clear();
-        self.by_number.clear();
-        for facts in topology.namespaces {
-            let id = self.resolve(facts.key);
-            present.insert(id);
-            self.by_number.extend(facts.id.map(|number| (number, id)));
-            for address in facts.addresses.iter().filter(|address| !is_local_everywhere(**address)) {
-                self.by_address.entry(*address).or_default().push(id);
-            }
-            if let Some(namespace) = self.namespaces.get_mut(&id) {
-                let mut addresses = HashSet::with_hasher(self.hasher.clone());
-                addresses.extend(facts.addresses);
-                namespace.addresses = Some(addresses);
-                namespace.listed = true;
-            }
-        }
-        self.forget_where(|id, namespace| namespace.listed && !present.contains(&id));
-        self.capture = Some(self.resolve(topology.capture_namespace));
-        self.interfaces.clear();
-        self.interfaces.extend(topology.interfaces.into_iter().map(|interface| (interface.index, interface)));
+    /// Up to when all changes are known.
+    pub(super) const fn told_until(&self) -> Timestamp {
+        self.told_until
+    }
+
+    /// Another number whenever something has changed.
+    pub(super) const fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Whether a topology has told the addresses of `id`.
@@ -159,15 +192,7 @@ impl NamespaceTable {
         if self.knows_addresses(id) || is_local_everywhere(address) || address.is_unspecified() {
             return;
         }
-        let owners = self.by_address.entry(address).or_default();
-        if !owners.contains(&id) {
-            owners.push(id);
-        }
-    }
-
-    /// Whether the interface is known; an unknown one means the topology has changed.
-    pub(super) fn knows_interface(&self, index: NonZeroU32) -> bool {
-        self.interfaces.contains_key(&index.get())
+        self.claims.give(address, id, Timestamp::default());
     }
 
     /// The instance `key` means now, if it is known.
@@ -181,6 +206,11 @@ impl NamespaceTable {
         self.by_number.get(&number).copied()
     }
 
+    /// Whether changes in it are told as they happen.
+    pub(super) fn is_numbered(&self, id: NamespaceId) -> bool {
+        self.namespaces.get(&id).is_some_and(|namespace| namespace.numbered)
+    }
+
     /// The namespace that packets are captured in.
     pub(super) const fn capture(&self) -> Option<NamespaceId> {
         self.capture
@@ -191,61 +221,78 @@ impl NamespaceTable {
         self.namespaces.get(&id).map(|namespace| namespace.key)
     }
 
+    /// What a source may be asked about `id` by, if it is there still.
+    pub(super) fn key_while_there(&self, id: NamespaceId) -> Option<NamespaceKey> {
+        self.namespaces.get(&id).filter(|namespace| namespace.ended.is_none()).map(|namespace| namespace.key)
+    }
+
     /// The interface's name.
     pub(super) fn interface_name(&self, index: NonZeroU32) -> Option<&Arc<str>> {
         self.interfaces.get(&index.get()).map(|interface| &interface.name)
     }
 
-    /// The one namespace whose sockets the interface leads to, if it leads to one.
-    pub(super) fn behind_interface(&mut self, index: NonZeroU32) -> Option<NamespaceId> {
-        match self.interfaces.get(&index.get())?.kind {
-            InterfaceKind::Loopback => self.capture,
-            InterfaceKind::VethPeer(key) => Some(self.resolve(key)),
-            InterfaceKind::Other => None,
+    /// Whose sockets the interface leads to.
+    pub(super) fn behind_interface(&self, index: NonZeroU32) -> Behind {
+        let Some(interface) = self.interfaces.get(&index.get()) else { return Behind::NotKnown };
+        match interface.kind {
+            InterfaceKind::Loopback | InterfaceKind::VethHere => {
+                self.capture.map_or(Behind::Anything, Behind::Own)
+            }
+            InterfaceKind::Veth(number) => {
+                let namespace = number.and_then(|number| self.numbered(number));
+                namespace.map_or(Behind::Hidden, Behind::Namespace)
+            }
+            InterfaceKind::Other => Behind::Anything,
         }
     }
 
-    fn owns(&self, id: NamespaceId, address: IpAddr) -> bool {
-        is_local_everywhere(address)
-            || self
-                .namespaces
-                .get(&id)
-                .and_then(|namespace| namespace.addresses.as_ref())
-                .is_some_and(|addresses| addresses.contains(&address))
+    /// Whether `id` has the address then; every namespace has loopback's.
+    pub(super) fn owns(&self, id: NamespaceId, address: IpAddr, at: Timestamp) -> bool {
+        is_local_everywhere(address) || self.claims.has(id, address, at)
     }
 
-    /// Where `address` is, for a socket in `from`.
-    pub(super) fn place_seen_from(&self, from: NamespaceId, address: IpAddr) -> Place {
-        if self.owns(from, address) { Place::Local(from) } else { self.place_of(address) }
+    /// Where `address` is at that moment, for a socket in `from`.
+    pub(super) fn place_seen_from(&self, from: NamespaceId, address: IpAddr, at: Timestamp) -> Place {
+        if self.owns(from, address, at) { Place::Local(from) } else { self.place_of(address, at) }
     }
 
-    /// Where `address` is, for a packet of which `behind` is the namespace that its interface leads to.
-    pub(super) fn place_on_interface(&self, behind: Option<NamespaceId>, address: IpAddr) -> Place {
+    /// Where `address` is at that moment, for a packet of which `behind` is the namespace that its interface leads to.
+    pub(super) fn place_on_interface(
+        &self,
+        behind: Option<NamespaceId>,
+        address: IpAddr,
+        at: Timestamp,
+    ) -> Place {
         match behind {
-            Some(id) if self.owns(id, address) => Place::Local(id),
+            Some(id) if self.owns(id, address, at) => Place::Local(id),
             // A loopback address on an interface that leads nowhere we know (ipvlan, a capture file).
             _ if is_local_everywhere(address) => self.capture.map_or(Place::Unknown, Place::Local),
-            _ => self.place_of(address),
+            _ => self.place_of(address, at),
         }
     }
 
-    fn place_of(&self, address: IpAddr) -> Place {
-        match self.by_address.get(&address).map(Vec::as_slice) {
-            Some(&[only]) => Place::Local(only),
-            Some(&[_, _, ..]) => match self.capture {
+    fn place_of(&self, address: IpAddr, at: Timestamp) -> Place {
+        match self.claims.having(address, at) {
+            Having::One(only) => Place::Local(only),
+            Having::Several => match self.capture {
                 // An address of the capture's own namespace is reached there, whoever else has it too.
-                Some(capture) if self.owns(capture, address) => Place::Local(capture),
+                Some(capture) if self.owns(capture, address, at) => Place::Local(capture),
                 _ => Place::Ambiguous,
             },
-            _ if self.capture.is_some() => Place::Remote,
-            _ => Place::Unknown,
+            Having::Nobody if self.capture.is_some() => Place::Remote,
+            Having::Nobody => Place::Unknown,
         }
     }
 
     /// Whether a socket at `here` in one namespace can be the other end of one at `there` in another.
     /// A wildcard address says nothing against it.
-    pub(super) fn can_meet(&self, here: (NamespaceId, IpAddr), there: (NamespaceId, IpAddr)) -> bool {
-        let stays = |id, address: IpAddr| !address.is_unspecified() && self.owns(id, address);
+    pub(super) fn can_meet(
+        &self,
+        here: (NamespaceId, IpAddr),
+        there: (NamespaceId, IpAddr),
+        at: Timestamp,
+    ) -> bool {
+        let stays = |id, address: IpAddr| !address.is_unspecified() && self.owns(id, address, at);
         let local_only = here.1.is_loopback() || there.1.is_loopback();
         here.0 == there.0 || !(local_only || stays(here.0, there.1) || stays(there.0, here.1))
     }

@@ -2,17 +2,18 @@
 
 use core::time::Duration;
 
+use super::Reconciler;
 use super::flow::Side;
 use super::flow_table::FlowId;
 use super::matching::Sighting;
-use super::namespace_table::Place;
+use super::namespace_table::{Behind, Place};
+use super::places::Missing;
 use super::translation::FirstSight;
-use super::{Missing, Reconciler};
 use crate::attribution::{Attribution, Reason};
 use crate::connection::{ConnectionState, Role};
-use crate::five_tuple::{FiveTuple, Transport};
+use crate::five_tuple::{Endpoint, FiveTuple, Transport};
 use crate::observation::PacketSighting;
-use crate::packet::{PacketContent, TcpFlags};
+use crate::packet::{Direction, PacketContent, TcpFlags};
 use crate::service::LearntName;
 use crate::time::Timestamp;
 
@@ -53,23 +54,27 @@ impl Reconciler {
         }
     }
 
-    /// An interface that the topology does not know is younger than it, and so may be what is behind it.
-    fn is_on_new_interface(&self, packet: &PacketSighting) -> bool {
-        packet.interface.is_some_and(|index| !self.namespaces.knows_interface(index))
-    }
-
-    fn sighting(&mut self, packet: &PacketSighting, tuple: FiveTuple) -> Sighting {
-        let behind = packet.interface.and_then(|index| self.namespaces.behind_interface(index));
+    fn sighting(&self, packet: &PacketSighting, tuple: FiveTuple) -> Sighting {
+        let behind =
+            packet.interface.map_or(Behind::Anything, |index| self.namespaces.behind_interface(index));
+        let may_lead_there = matches!(behind, Behind::Namespace(_) | Behind::Hidden | Behind::NotKnown);
+        let near = near_end(packet).filter(|_| may_lead_there && self.settings.topology_changes);
         // A bridge shows the same packet once more on an interface that is known.
-        let is_new = self.is_on_new_interface(packet) || matches!(self.missing, Some(Missing::Interface(_)));
-        let place = |address| match self.namespaces.place_on_interface(behind, address) {
-            Place::Remote if is_new => Place::Unknown,
-            place => place,
+        let is_new = behind == Behind::NotKnown || matches!(self.missing, Some(Missing::Interface(_)));
+        let place = |end: Endpoint| {
+            let address = end.address;
+            match self.namespaces.place_on_interface(behind.namespace(), address, packet.at) {
+                Place::Remote if is_new => Place::Unknown,
+                Place::Local(namespace) if behind.namespace() == Some(namespace) => Place::Local(namespace),
+                // It may be behind the interface for so short a time that this is not known yet.
+                _ if near == Some(end) && !address.is_multicast() => Place::Unknown,
+                place => place,
+            }
         };
         Sighting {
             tuple,
             namespace: None,
-            places: [place(tuple.local.address), place(tuple.remote.address)],
+            places: [place(tuple.local), place(tuple.remote)],
             cookie: None,
             sock_address: 0,
             isn: None,
@@ -94,7 +99,7 @@ impl Reconciler {
             seen.begins = true;
             // The sequence number tells connections apart better than the stamps of two sources.
             seen.at = None;
-            let (id, client) = self.locate_or_add(now, packet.at, &seen);
+            let (id, client) = self.locate_or_add(now, packet, &seen);
             self.take_back_late_looks(now, id, packet.at);
             let flow = self.flows.get_mut(id)?;
             flow.isn = seen.isn;
@@ -140,7 +145,7 @@ impl Reconciler {
 
     fn handle_udp(&mut self, now: Timestamp, packet: &PacketSighting) -> Option<FlowId> {
         let seen = self.sighting(packet, packet.header.tuple);
-        let (id, sender) = self.locate_or_add(now, packet.at, &seen);
+        let (id, sender) = self.locate_or_add(now, packet, &seen);
         self.doubt_after_silence(now, id, packet.at);
         let flow = self.flows.get_mut(id)?;
         flow.learn_role(sender, Role::FirstDatagram);
@@ -177,18 +182,23 @@ impl Reconciler {
         }
     }
 
-    /// The connection a packet is of; a new one if none is held. Its ends are put where the addresses say.
-    fn locate_or_add(&mut self, now: Timestamp, at: Timestamp, seen: &Sighting) -> (FlowId, Side) {
+    /// The connection a packet is of; a new one if none is held. Its ends are put where the addresses say, and where the
+    /// interface says.
+    fn locate_or_add(&mut self, now: Timestamp, packet: &PacketSighting, seen: &Sighting) -> (FlowId, Side) {
         let (id, side) = match self.locate(seen) {
             Some((id, side)) => {
                 self.concretise(id, side, seen.tuple);
                 (id, side)
             }
             None => {
-                let first = FirstSight { tuple: seen.tuple, at, namespace: None, asks: false };
+                let first = FirstSight { tuple: seen.tuple, at: packet.at, namespace: None, asks: false };
                 (self.add_flow(now, &first), Side::A)
             }
         };
+        if let Some((index, near)) = packet.interface.zip(near_end(packet)) {
+            let near = if near == seen.tuple.local { side } else { side.other() };
+            self.arrived(id, index, near);
+        }
         let [local, remote] = seen.places;
         self.place_by_address(id, side, seen.tuple.local, local);
         self.place_by_address(id, side.other(), seen.tuple.remote, remote);
@@ -207,7 +217,7 @@ impl Reconciler {
 
     fn note_interface(&mut self, id: FlowId, packet: &PacketSighting) {
         let Some(index) = packet.interface else { return };
-        let behind = self.namespaces.behind_interface(index);
+        let behind = self.namespaces.behind_interface(index).namespace();
         let Some(name) = self.namespaces.interface_name(index) else { return };
         let Some(flow) = self.flows.get_mut(id) else { return };
         let nearest = behind.is_some() && flow.end(flow.client).namespace_id() == behind;
@@ -215,5 +225,14 @@ impl Reconciler {
         if better {
             flow.interface = Some((name.clone(), nearest));
         }
+    }
+}
+
+/// The packet's end on the far side of the interface it was seen on.
+const fn near_end(packet: &PacketSighting) -> Option<Endpoint> {
+    match packet.direction {
+        Direction::In => Some(packet.header.tuple.local),
+        Direction::Out => Some(packet.header.tuple.remote),
+        Direction::Unknown => None,
     }
 }

@@ -42,6 +42,7 @@ pub(super) enum Question {
     Sockets(NamespaceId, Vec<FiveTuple>),
     Process(Process),
     Topology,
+    TopologyChanges,
 }
 
 #[derive(Debug)]
@@ -58,6 +59,8 @@ pub(super) struct Questions {
     /// How long the last one took.
     topology_cost: Duration,
     topology_answered: bool,
+    changes_wanted: bool,
+    changes_asked_at: Option<Timestamp>,
     waiting: usize,
     capacity: usize,
     pub(super) dropped: u64,
@@ -75,6 +78,8 @@ impl Questions {
             topology_asked_at: None,
             topology_cost: Duration::ZERO,
             topology_answered: true,
+            changes_wanted: false,
+            changes_asked_at: None,
             waiting: 0,
             capacity,
             dropped: 0,
@@ -146,6 +151,16 @@ impl Questions {
         self.topology_wanted = true;
     }
 
+    /// Asks for what has changed in the topology.
+    pub(super) const fn want_changes(&mut self) {
+        self.changes_wanted = true;
+    }
+
+    /// What has changed up to now was told, asked or not.
+    pub(super) const fn changes_told(&mut self) {
+        self.changes_asked_at = None;
+    }
+
     /// A question about a process was answered.
     pub(super) const fn process_answered(&mut self) {
         self.processes_asked = self.processes_asked.saturating_sub(1);
@@ -168,6 +183,12 @@ impl Questions {
     /// The next question that is due. Sockets come first: they vanish, while a process or a namespace that
     /// is gone leaves its connection attributed all the same.
     pub(super) fn poll(&mut self, now: Timestamp) -> Option<Question> {
+        let is_out = self.changes_asked_at.is_some_and(|asked| now.since(asked) < ANSWER_TIMEOUT);
+        if self.changes_wanted && !is_out {
+            self.changes_wanted = false;
+            self.changes_asked_at = Some(now);
+            return Some(Question::TopologyChanges);
+        }
         if self.topology_is_due(now) {
             self.topology_wanted = false;
             self.topology_answered = false;

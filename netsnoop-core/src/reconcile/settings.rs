@@ -30,6 +30,8 @@ pub struct Settings {
     pub hooks: Hooks,
     /// Whether sockets can be looked up (sock_diag or `/proc`).
     pub lookups: bool,
+    /// Whether changes of the topology are told as they happen.
+    pub topology_changes: bool,
     /// Whether processes can be asked about by the pids that kernel events tell.
     pub process_facts: bool,
     /// The configured services.
@@ -65,6 +67,7 @@ impl Default for Settings {
             questions_max: 16_384,
             hooks: Hooks::default(),
             lookups: false,
+            topology_changes: false,
             process_facts: true,
             services: Services::default(),
         }

@@ -72,8 +72,8 @@ impl Reconciler {
         }
     }
 
-    fn row_sighting(&self, namespace: NamespaceId, row: &SocketRow) -> Sighting {
-        let remote = self.namespaces.place_seen_from(namespace, row.tuple.remote.address);
+    fn row_sighting(&self, namespace: NamespaceId, row: &SocketRow, at: Timestamp) -> Sighting {
+        let remote = self.namespaces.place_seen_from(namespace, row.tuple.remote.address, at);
         Sighting {
             tuple: row.tuple,
             namespace: Some(namespace),
@@ -94,7 +94,7 @@ impl Reconciler {
         row: &SocketRow,
         snapshot: &SocketSnapshot,
     ) {
-        let sighting = self.row_sighting(namespace, row);
+        let sighting = self.row_sighting(namespace, row, snapshot.started);
         let found = self
             .locate(&sighting)
             .filter(|(id, _)| self.flows.get(*id).is_some_and(|flow| !flow.state.is_end()));

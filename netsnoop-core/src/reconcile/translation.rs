@@ -7,12 +7,13 @@ use core::time::Duration;
 
 use alloc::vec::Vec;
 
+use super::Reconciler;
 use super::flow::{End, Flow, Side};
 use super::flow_table::{FlowId, agrees};
 use super::namespace_table::{NamespaceId, Place};
 use super::path::Path;
+use super::places::Missing;
 use super::translation_table::Tracked;
-use super::{Missing, Reconciler};
 use crate::connection::{ConnectionState, Role};
 use crate::five_tuple::{Endpoint, FiveTuple, Transport};
 use crate::observation::{Tracker, TranslationReport};
@@ -105,6 +106,7 @@ impl Reconciler {
     /// Puts the ends of a new connection that were seen under another's address where their sockets are.
     pub(super) fn place_translated(&mut self, id: FlowId, seen: FiveTuple) {
         let Some(flow) = self.flows.get(id).filter(|flow| flow.path.is_some()) else { return };
+        let at = flow.first_seen;
         let hidden: Vec<(Side, Endpoint)> = [(Side::A, seen.local), (Side::B, seen.remote)]
             .into_iter()
             .map(|(side, seen)| (side, seen, flow.tuple(side).local))
@@ -112,25 +114,16 @@ impl Reconciler {
             .map(|(side, _, own)| (side, own))
             .collect();
         for (side, own) in hidden {
-            let place = self.place_of_translated(own);
+            let place = self.place_of_translated(own, at);
             self.set_place(id, side, place, false);
         }
     }
 
-    fn place_of_translated(&self, own: Endpoint) -> Place {
-        match self.namespaces.place_on_interface(None, own.address) {
+    fn place_of_translated(&self, own: Endpoint, at: Timestamp) -> Place {
+        match self.namespaces.place_on_interface(None, own.address, at) {
             // A namespace that was made just now may have it.
             Place::Remote if self.missing.is_some() => Place::Unknown,
             place => place,
-        }
-    }
-
-    /// Puts an end where the address it was seen under says, if that is its own and not one it was given.
-    pub(super) fn place_by_address(&mut self, id: FlowId, side: Side, seen: Endpoint, place: Place) {
-        let is_given =
-            self.flows.get(id).is_some_and(|flow| flow.path.is_some() && flow.tuple(side).local != seen);
-        if !is_given {
-            self.set_place(id, side, place, false);
         }
     }
 
@@ -189,24 +182,11 @@ impl Reconciler {
         for (side, before) in [Side::A, Side::B].into_iter().zip(before) {
             let Some(flow) = self.flows.get_mut(id) else { return };
             flow.changed |= flow.opened;
-            let own = flow.tuple(side).local;
+            let (own, at) = (flow.tuple(side).local, flow.first_seen);
             if own.address != before.address && !before.is_wildcard() {
-                self.move_end(id, side, self.place_of_translated(own));
+                self.move_end(id, side, self.place_of_translated(own, at));
             }
         }
-    }
-
-    /// What was concluded from an address that is not the end's own is taken back.
-    fn move_end(&mut self, id: FlowId, side: Side, place: Place) {
-        let Some(end) = self.flows.get_mut(id).map(|flow| flow.end_mut(side)) else { return };
-        if end.place_certain {
-            return;
-        }
-        if end.is_local() {
-            self.ledger.ends_seen -= 1;
-        }
-        *end = End { sent_fin: end.sent_fin, ..End::new(end.endpoint) };
-        self.set_place(id, side, place, false);
     }
 
     /// Whether two held connections can be one: what identifies their sockets does not differ.

@@ -3,14 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use netsnoop_core::observation::Rescan;
-
 use super::spawn;
-use crate::intake::{HearingBell, Intake};
+use crate::intake::{Bell, Intake};
 use crate::privileges::Job;
+use crate::rescans::{self, RescanSender};
 use crate::sources::capture::{Capture, CaptureError, Progress};
 use crate::sources::conntrack::{self, Conntrack, Unavailable};
 use crate::sources::lookup;
@@ -39,7 +37,7 @@ pub(super) fn start_capture(
 pub(super) fn start_conntrack(
     opened: Result<Conntrack, Unavailable>,
     proc_root: PathBuf,
-    (intake, bell): (Intake, HearingBell),
+    (intake, bell): (Intake, Bell),
 ) -> anyhow::Result<()> {
     if matches!(opened, Err(Unavailable::Refused(_))) {
         return Ok(());
@@ -59,13 +57,13 @@ pub(super) fn start_conntrack(
 
 /// Starts the thread that answers a way's questions; returns where they are put.
 pub(super) fn start_lookups(
-    OpenedWay { lookups, iterator, .. }: OpenedWay,
+    OpenedWay { lookups, tools, .. }: OpenedWay,
     intake: Intake,
-) -> anyhow::Result<SyncSender<Rescan>> {
-    let (rescans_in, rescans) = sync_channel(RESCANS);
+) -> anyhow::Result<RescanSender> {
+    let (rescans_in, rescans) = rescans::channel(RESCANS)?;
     // Not joined: it ends when the reconciler does, and an answer nobody waits for may take its time.
     spawn("lookup", Job::Lookup, move || {
-        if let Err(error) = lookup::run(rescans, intake, lookups, iterator) {
+        if let Err(error) = lookup::run(&rescans, intake, lookups, tools) {
             log::warn!("owners can no longer be looked up: {error:#}");
         }
     })?;

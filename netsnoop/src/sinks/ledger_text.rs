@@ -111,6 +111,16 @@ fn remarks(ledgers: &[(Way, Ledger)], counters: &Counters) -> Vec<Remark> {
         remark(counters.proc_failed.get(), "entries of /proc and netlink questions that failed", filter),
         remark(counters.lookups_cut_short.get(), "lookups cut short as they took too long", ""),
         remark(counters.proc_lines_rejected.get(), "lines of /proc that could not be understood", ""),
+        remark(
+            counters.link_events_rejected.get(),
+            "events of interfaces and addresses that could not be understood",
+            "",
+        ),
+        remark(
+            counters.link_event_overflows.get(),
+            "times that events of interfaces were lost and all was looked at anew",
+            "",
+        ),
         remark(sum(|ledger| ledger.connections_evicted), "connections forgotten as the table was full", ""),
         remark(sum(|ledger| ledger.processes_evicted), "processes forgotten as the table was full", ""),
         remark(sum(|ledger| ledger.conflicts), "owners corrected by stronger evidence", ""),

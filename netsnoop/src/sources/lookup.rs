@@ -1,22 +1,25 @@
-//! The lookup thread: answers the reconciler's [`Rescan`]s one after another.
+//! The lookup thread: answers the reconciler's [`Rescan`]s one after another, and tells what changes in the topology.
 //!
 //! It has a thread of its own because it enters namespaces, and because every answer blocks on
 //! `/proc`. Left out: how each answer is found.
 
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use netsnoop_core::attribution::{RungSet, Way};
 use netsnoop_core::observation::{Observation, Rescan};
 
 use super::ebpf::iterator::SocketIterator;
+use super::link_events::LinkEvents;
 use super::namespace_index::NamespaceIndex;
 use super::netns::NamespaceVisitor;
 use super::process_facts::FactsReader;
 use super::socket_lookup::SocketLookup;
 use super::topology;
+use super::topology_changes::{Gathered, TopologyChanges};
+use crate::clock;
 use crate::intake::{Input, Intake};
+use crate::rescans::RescanReceiver;
 
 /// Where and how to look.
 #[derive(Clone, Debug)]
@@ -36,44 +39,114 @@ pub struct LookupSettings {
 /// How long what the kernel tells unasked may wait while nothing is asked.
 const KEEP_UP: Duration = Duration::from_secs(1);
 
-/// Answers until nobody asks or nobody listens any more. Call it on a thread of its own. With an `iterator`
-/// sockets are looked up by that, else in their own namespace.
+/// What a lookup thread works with, besides the settings.
+#[derive(Default)]
+pub struct LookupTools {
+    /// With one sockets are looked up by that, else in their own namespace.
+    pub iterator: Option<SocketIterator>,
+    /// With these, what changes in the topology is told as it happens, and always before an answer about sockets: so
+    /// an answer is never taken for that of a namespace that is known to be another one by then.
+    pub link_events: Option<LinkEvents>,
+}
+
+/// Answers until nobody asks or nobody listens any more. Call it on a thread of its own.
 pub fn run(
-    requests: Receiver<Rescan>,
+    questions: &RescanReceiver,
     intake: Intake,
     settings: LookupSettings,
-    mut iterator: Option<SocketIterator>,
+    tools: LookupTools,
 ) -> anyhow::Result<()> {
     let index = NamespaceIndex::new(&settings.proc_root, NamespaceVisitor::new()?)?;
-    let mut sockets = SocketLookup::new(index, settings.rungs);
-    let mut facts = FactsReader::new(&settings.proc_root, settings.cgroup_root, &settings.container_logs)?;
+    let facts = FactsReader::new(&settings.proc_root, settings.cgroup_root, &settings.container_logs)?;
+    let mut lookups = Lookups {
+        sockets: SocketLookup::new(index, settings.rungs),
+        facts,
+        iterator: tools.iterator,
+        changes: tools.link_events.map(TopologyChanges::new).transpose()?,
+        outlet: Outlet { way: settings.way, intake },
+    };
     loop {
-        let request = match requests.recv_timeout(KEEP_UP) {
-            Ok(request) => request,
-            Err(RecvTimeoutError::Timeout) => {
-                sockets.keep_up();
-                continue;
-            }
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        let told = lookups.tell_changes(false)?;
+        let question = match questions.try_next() {
+            Ok(question) => question,
+            Err(_ended) => return Ok(()),
         };
-        let answer = match request {
-            Rescan::Sockets { namespace, wanted } => Observation::Sockets(match &mut iterator {
-                Some(iterator) => iterator.answer(namespace, &wanted, intake.counters())?,
-                None => sockets.answer(namespace, &wanted, intake.counters()),
-            }),
-            Rescan::Process(process) => {
-                Observation::Process(process.id, facts.read(&process, intake.counters()))
+        let heard = match question {
+            Some(question) => lookups.answer(question)?,
+            None => {
+                let changes = lookups.changes.as_ref();
+                let patience = changes.and_then(|changes| changes.patience(clock::now()));
+                let patience = patience.map_or(KEEP_UP, |patience| patience.min(KEEP_UP));
+                questions.wait(changes.map(TopologyChanges::as_fd), patience)?;
+                lookups.sockets.keep_up();
+                true
             }
-            Rescan::Topology => match topology::read_with(&mut sockets.index, intake.counters()) {
-                Ok(topology) => Observation::Topology(topology),
-                Err(error) => {
-                    log::warn!("namespaces and interfaces stay as they were known: {error:#}");
-                    continue;
-                }
-            },
         };
-        if !intake.offer(Input::Answer(settings.way, answer)) {
+        if !(told && heard) {
             return Ok(());
+        }
+    }
+}
+
+struct Lookups {
+    sockets: SocketLookup,
+    facts: FactsReader,
+    iterator: Option<SocketIterator>,
+    changes: Option<TopologyChanges>,
+    outlet: Outlet,
+}
+
+/// Where answers go.
+struct Outlet {
+    way: Way,
+    intake: Intake,
+}
+
+impl Outlet {
+    /// Waits for room if need be: what was not told of the topology would be wrong until all of it is looked at.
+    fn insist(&self, answer: Observation) -> bool {
+        self.intake.insist(Input::Answer(self.way, answer))
+    }
+}
+
+impl Lookups {
+    /// Answers; `false` once nobody listens.
+    fn answer(&mut self, question: Rescan) -> anyhow::Result<bool> {
+        let counters = self.outlet.intake.counters();
+        let answer = match question {
+            Rescan::Sockets { namespace, wanted } => Observation::Sockets(match &mut self.iterator {
+                Some(iterator) => iterator.answer(namespace, &wanted, counters)?,
+                None => self.sockets.answer(namespace, &wanted, counters),
+            }),
+            Rescan::Process(process) => Observation::Process(process.id, self.facts.read(&process, counters)),
+            Rescan::Topology => return Ok(self.tell_topology()),
+            Rescan::TopologyChanges => return self.tell_changes(true),
+        };
+        Ok(self.outlet.intake.offer(Input::Answer(self.outlet.way, answer)))
+    }
+
+    fn tell_topology(&mut self) -> bool {
+        match topology::read_with(&mut self.sockets.index, self.outlet.intake.counters()) {
+            Ok(topology) => {
+                self.changes.iter_mut().for_each(|changes| changes.learn(&topology));
+                self.outlet.insist(Observation::Topology(topology))
+            }
+            Err(error) => {
+                log::warn!("namespaces and interfaces stay as they were known: {error:#}");
+                true
+            }
+        }
+    }
+
+    /// Tells what has changed in the topology, if anything has or it was asked for; `false` once nobody listens.
+    fn tell_changes(&mut self, asked: bool) -> anyhow::Result<bool> {
+        let Some(changes) = &mut self.changes else { return Ok(true) };
+        match changes.gather(&mut self.sockets.index, self.outlet.intake.counters())? {
+            Gathered::Report(report) if asked || !report.changes.is_empty() => {
+                Ok(self.outlet.insist(Observation::TopologyChanges(report)))
+            }
+            Gathered::Report(_) => Ok(true),
+            Gathered::Lost => Ok(self.tell_topology()),
         }
     }
 }

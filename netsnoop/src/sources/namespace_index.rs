@@ -144,6 +144,16 @@ impl NamespaceIndex {
         (users.len() == 1 && *user != ROOT && Self::may_ask_all()).then_some(*user)
     }
 
+    /// Finds the mounts anew.
+    pub(super) fn refresh_mounts(&mut self, counters: &Counters) {
+        self.mounts = read_mounts(&self.proc_root, counters);
+    }
+
+    /// The namespace has ended; the next one with its inode has other users.
+    pub(super) fn forget_users(&mut self, inode: u32) {
+        self.users.remove(&inode);
+    }
+
     /// Takes over which processes are in which namespace, instead of asking each of them, and finds the mounts.
     pub(super) fn adopt(&mut self, members: impl Iterator<Item = (u32, u32)>, counters: &Counters) {
         self.mounts = read_mounts(&self.proc_root, counters);

@@ -30,8 +30,12 @@ pub(super) struct Link {
     pub(super) is_loopback: bool,
     /// Whether it is half of a veth pair.
     pub(super) is_veth: bool,
+    /// Whether it has another half.
+    pub(super) has_peer: bool,
     /// The id of the namespace its other half is in; `None` if that is its own.
     pub(super) peer_namespace: Option<i32>,
+    /// Whether its other half is up.
+    pub(super) has_carrier: bool,
 }
 
 impl RtNetlink {
@@ -102,17 +106,22 @@ impl RtNetlink {
     }
 }
 
-fn link_of(message: &LinkMessage) -> Option<Link> {
+/// The interface that a message tells of, unless it leaves out the name.
+pub(super) fn link_of(message: &LinkMessage) -> Option<Link> {
     let mut link = Link {
         index: message.header.index,
         name: "".into(),
         is_loopback: message.header.flags.contains(LinkFlags::Loopback),
         is_veth: false,
+        has_peer: false,
         peer_namespace: None,
+        has_carrier: message.header.flags.contains(LinkFlags::LowerUp),
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name.as_str().into(),
+            // 0 where the other half is just ending.
+            LinkAttribute::Link(peer) => link.has_peer = *peer != 0,
             LinkAttribute::LinkNetNsId(id) => link.peer_namespace = Some(*id),
             LinkAttribute::LinkInfo(infos) => {
                 link.is_veth = infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Veth)));

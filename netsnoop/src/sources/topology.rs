@@ -2,7 +2,6 @@
 //!
 //! Left out: what the reconciler makes of them. The capture's namespace is the agent's own.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -26,38 +25,46 @@ pub fn read(proc_root: &Path, counters: &Counters) -> anyhow::Result<Topology> {
 
 /// Looks once, from the thread that `index` belongs to.
 pub(super) fn read_with(index: &mut NamespaceIndex, counters: &Counters) -> anyhow::Result<Topology> {
-    index.refresh(counters, clock::now())?;
-    let mut namespaces = Vec::new();
-    let mut text = Vec::new();
-    for inode in index.namespaces().into_keys() {
-        let name = index.name_of(inode);
-        let read = |key, files: NetFiles<'_>| (key, addresses(&files, &mut text, counters));
-        match index.enter(inode, read) {
-            Ok((key, addresses)) => namespaces.push(NamespaceFacts { key, addresses, name, id: None }),
-            Err(error) => {
-                count_unreadable(counters, Errno::from(error));
-            }
-        }
-    }
+    let began = clock::now();
+    index.refresh(counters, began)?;
+    let mut namespaces: Vec<NamespaceFacts> =
+        index.namespaces().into_keys().filter_map(|inode| facts_of(index, inode, counters)).collect();
     let home = index.home_inode();
     let mut keys = namespaces.iter().map(|facts| facts.key);
     let capture_namespace =
         keys.find(|key| key.inode == home).context("read the own network namespace's addresses")?;
     let interfaces = interfaces(index, capture_namespace, &mut namespaces, counters)?;
-    Ok(Topology { capture_namespace, interfaces, namespaces })
+    Ok(Topology { began, capture_namespace, interfaces, namespaces })
 }
 
-fn addresses(files: &NetFiles<'_>, text: &mut Vec<u8>, counters: &Counters) -> Vec<IpAddr> {
+/// What is to be known of a namespace, its id left out; `None`, counted, if it cannot be read.
+pub(super) fn facts_of(
+    index: &mut NamespaceIndex,
+    inode: u32,
+    counters: &Counters,
+) -> Option<NamespaceFacts> {
+    let name = index.name_of(inode);
+    match index.enter(inode, |key, files: NetFiles<'_>| (key, addresses(&files, counters))) {
+        Ok((key, addresses)) => Some(NamespaceFacts { key, addresses, name, id: None }),
+        Err(error) => {
+            count_unreadable(counters, Errno::from(error));
+            None
+        }
+    }
+}
+
+fn addresses(files: &NetFiles<'_>, counters: &Counters) -> Vec<IpAddr> {
+    let mut text = Vec::new();
     let mut found = Vec::new();
-    match files.read("fib_trie", text) {
-        Ok(()) => found.extend(fib_trie::local_addresses(text).into_iter().map(IpAddr::V4)),
+    match files.read("fib_trie", &mut text) {
+        Ok(()) => found.extend(fib_trie::local_addresses(&text).into_iter().map(IpAddr::V4)),
         Err(error) => {
             count_unreadable(counters, error);
         }
     }
-    match files.read("if_inet6", text) {
+    match files.read("if_inet6", &mut text) {
         Ok(()) => {
-            let mut rows = if_inet6::addresses(text);
+            let mut rows = if_inet6::addresses(&text);
             found.extend(rows.by_ref().map(IpAddr::V6));
             counters.proc_lines_rejected.add(rows.rejected());
         }
@@ -79,28 +86,22 @@ fn interfaces(
     let opened = index.enter(own.inode, |_, _| RtNetlink::open());
     let mut netlink = opened.map_err(Errno::from).context("enter the own network namespace")??;
     let links = netlink.links(counters)?;
-    let mut by_id: HashMap<i32, NamespaceKey> = HashMap::new();
     if links.iter().any(|link| link.peer_namespace.is_some()) {
         for facts in namespaces {
             let Ok(namespace) = index.open(facts.key.inode) else { continue };
             facts.id = netlink.id_of(namespace.as_fd(), counters)?;
-            by_id.extend(facts.id.map(|id| (id, facts.key)));
         }
     }
-    let interface =
-        |link: Link| Interface { kind: kind_of(&link, own, &by_id), index: link.index, name: link.name };
-    Ok(links.into_iter().map(interface).collect())
+    Ok(links.into_iter().map(interface_of).collect())
 }
 
-/// Of a veth whose other half is in a namespace that cannot be found nothing is known.
-fn kind_of(link: &Link, own: NamespaceKey, by_id: &HashMap<i32, NamespaceKey>) -> InterfaceKind {
-    if link.is_loopback {
-        return InterfaceKind::Loopback;
-    }
-    let peer = match link.peer_namespace {
-        _ if !link.is_veth => None,
-        None => Some(&own),
-        Some(id) => by_id.get(&id),
+/// An interface as the reconciler knows it.
+pub(super) fn interface_of(link: Link) -> Interface {
+    let kind = match link.peer_namespace {
+        _ if link.is_loopback => InterfaceKind::Loopback,
+        _ if !link.is_veth => InterfaceKind::Other,
+        None if link.has_peer => InterfaceKind::VethHere,
+        id => InterfaceKind::Veth(id),
     };
-    peer.map_or(InterfaceKind::Other, |key| InterfaceKind::VethPeer(*key))
+    Interface { kind, index: link.index, name: link.name }
 }

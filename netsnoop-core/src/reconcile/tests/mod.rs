@@ -5,6 +5,7 @@ mod hearing;
 mod kernel;
 mod lookups;
 mod packets;
+mod places;
 mod properties;
 mod serving;
 mod translation;
@@ -168,25 +169,26 @@ pub(super) fn pid_of(end: &EndRecord) -> Option<u32> {
 }
 
 pub(super) fn topology() -> Topology {
-    let facts = |key, addresses: &[&str]| NamespaceFacts {
+    let facts = |key, id, addresses: &[&str]| NamespaceFacts {
         key,
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         name: None,
-        id: None,
+        id,
     };
     let interface = |index, name: &str, kind| Interface { index, name: name.into(), kind };
     Topology {
+        began: at(0),
         capture_namespace: NODE,
         interfaces: vec![
             interface(1, "lo", InterfaceKind::Loopback),
             interface(UPLINK, "eth0", InterfaceKind::Other),
-            interface(WEB_VETH, "veth-web", InterfaceKind::VethPeer(WEB)),
-            interface(DB_VETH, "veth-db", InterfaceKind::VethPeer(DB)),
+            interface(WEB_VETH, "veth-web", InterfaceKind::Veth(Some(0))),
+            interface(DB_VETH, "veth-db", InterfaceKind::Veth(Some(1))),
         ],
         namespaces: vec![
-            facts(NODE, &["127.0.0.1", "198.18.0.1"]),
-            facts(WEB, &["127.0.0.1", "198.18.1.10"]),
-            facts(DB, &["127.0.0.1", "198.18.1.13"]),
+            facts(NODE, None, &["127.0.0.1", "198.18.0.1"]),
+            facts(WEB, Some(0), &["127.0.0.1", "198.18.1.10"]),
+            facts(DB, Some(1), &["127.0.0.1", "198.18.1.13"]),
         ],
     }
 }

@@ -156,9 +156,9 @@ fn a_packet_on_an_interface_younger_than_the_topology_waits_for_the_next_one() {
     world.see(301, packet(301, 99, tuple.mirrored(), syn_ack(5)));
     let mut grown = topology();
     let key = NamespaceKey { inode: 9, cookie: None };
-    grown.interfaces.push(Interface { index: 99, name: "new".into(), kind: InterfaceKind::VethPeer(key) });
+    grown.interfaces.push(Interface { index: 99, name: "new".into(), kind: InterfaceKind::Veth(Some(9)) });
     let addresses = vec!["198.18.1.77".parse().unwrap()];
-    grown.namespaces.push(NamespaceFacts { key, addresses, name: None, id: None });
+    grown.namespaces.push(NamespaceFacts { key, addresses, name: None, id: Some(9) });
     world.see(350, Observation::Topology(grown));
     world.wait_until(500);
     assert_eq!(world.opens().len(), 1);

@@ -2,6 +2,7 @@
 //! connection opens once and closes at most once, and shuffling one connection's evidence changes nothing.
 
 use super::*;
+use crate::namespace::{TopologyChange, TopologyReport};
 use crate::observation::{Tracker, TranslationReport};
 use crate::translation::{Translation, TranslationChange};
 use proptest::prelude::*;
@@ -69,8 +70,34 @@ fn any_observation() -> impl Strategy<Value = Observation> {
         1 => datagram,
         1 => sockets,
         2 => any_translations(),
+        2 => any_changes(),
         1 => Just(Observation::Topology(topology()))
     ]
+}
+
+fn any_changes() -> impl Strategy<Value = Observation> {
+    let number = || prop::option::of(0..3_i32);
+    let address = || any_endpoint().prop_map(|endpoint| endpoint.address);
+    let facts = (any_namespace(), number(), prop::collection::vec(address(), 0..3));
+    let found = (facts, 0..200_u64).prop_map(|((key, id, addresses), since)| TopologyChange::Found {
+        facts: NamespaceFacts { key, addresses, name: None, id },
+        since: at(since),
+    });
+    let interface = (0u32..15, number()).prop_map(|(index, id)| {
+        TopologyChange::Interface(Interface { index, name: "if".into(), kind: InterfaceKind::Veth(id) })
+    });
+    let change = prop_oneof![
+        found,
+        interface,
+        (0..3_i32).prop_map(TopologyChange::Ended),
+        (number(), address()).prop_map(|(number, address)| TopologyChange::Given(number, address)),
+        (number(), address()).prop_map(|(number, address)| TopologyChange::Taken(number, address)),
+        (0u32..15).prop_map(TopologyChange::InterfaceGone),
+    ];
+    (prop::collection::vec(change, 0..4), 0..200_u64, 0..200_u64).prop_map(|(changes, since, lasted)| {
+        let (since, until) = (at(since), at(since + lasted));
+        Observation::TopologyChanges(TopologyReport { since, until, changes })
+    })
 }
 
 fn any_translations() -> impl Strategy<Value = Observation> {
@@ -96,10 +123,11 @@ proptest! {
     fn anything_in_any_order_keeps_the_books_balanced_and_the_tables_bounded(
         steps in prop::collection::vec((any_observation(), 0u64..200), 0..80),
         hooked in any::<bool>(),
+        followed in any::<bool>(),
     ) {
         let hooks = if hooked { ALL_HOOKS } else { Hooks::default() };
         let bounds = Settings { connections_max: 8, translations_max: 4, ..Settings::default() };
-        let mut world = World::with(Settings { hooks, lookups: true, ..bounds });
+        let mut world = World::with(Settings { hooks, lookups: true, topology_changes: followed, ..bounds });
         let mut millis = 1;
         for (observation, pause) in steps {
             millis += pause;

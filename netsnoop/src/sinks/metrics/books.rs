@@ -26,8 +26,9 @@ pub(super) fn write(page: &mut Page, report: &Report, rungs: &[(Way, RungSet)], 
             page.single(count.name, Kind::Counter, count.help, count.value);
         }
     }
-    let of_capture = of_capture(counters);
-    for count in of_capture.iter().chain(&of_lookups(counters)).chain(&of_outputs(counters)) {
+    let (of_capture, of_lookups) = (of_capture(counters), of_lookups(counters));
+    let (of_links, of_outputs) = (of_links(counters), of_outputs(counters));
+    for count in of_capture.iter().chain(&of_lookups).chain(&of_links).chain(&of_outputs) {
         page.single(count.name, Kind::Counter, count.help, count.value);
     }
     if let Some((_, tables)) = report.tables.first() {
@@ -173,6 +174,27 @@ fn of_capture(counters: &Counters) -> [Count; 7] {
             "netsnoop_events_lost_in_channel_total",
             "Kernel events lost before they were decoded.",
             &counters.events_lost_in_channel,
+        ),
+    ]
+}
+
+/// How the topology is followed.
+fn of_links(counters: &Counters) -> [Count; 3] {
+    [
+        of(
+            "netsnoop_link_events_total",
+            "Events of interfaces, addresses and namespaces read.",
+            &counters.link_events,
+        ),
+        of(
+            "netsnoop_link_events_rejected_total",
+            "Messages of such events that make no sense.",
+            &counters.link_events_rejected,
+        ),
+        of(
+            "netsnoop_link_event_overflows_total",
+            "Times that the kernel had no room for such events.",
+            &counters.link_event_overflows,
         ),
     ]
 }

@@ -30,7 +30,7 @@ use super::netns::on_own_thread;
 use super::proc_fs::count_unreadable;
 use crate::clock;
 use crate::counters::Counters;
-use crate::intake::{HearingBell, Input, Intake};
+use crate::intake::{Bell, Input, Intake};
 
 use socket::{Events, Listing};
 
@@ -98,7 +98,7 @@ impl Conntrack {
 
     /// Hands over what begins and ends, and when `bell` asks up to when that is all, until nobody listens any more.
     /// Call it on a thread of its own, at home.
-    pub fn run(mut self, intake: &Intake, bell: &HearingBell) -> anyhow::Result<()> {
+    pub fn run(mut self, intake: &Intake, bell: &Bell) -> anyhow::Result<()> {
         let ended = self.hear(intake, bell);
         if ended.is_err() {
             // Nobody need wait for what will not come.
@@ -108,7 +108,7 @@ impl Conntrack {
         ended
     }
 
-    fn hear(&mut self, intake: &Intake, bell: &HearingBell) -> anyhow::Result<()> {
+    fn hear(&mut self, intake: &Intake, bell: &Bell) -> anyhow::Result<()> {
         let mut is_asked = false;
         loop {
             self.events.wait(bell).context("wait for the events of connection tracking")?;
@@ -161,7 +161,7 @@ impl Conntrack {
 }
 
 /// Waits until connections are tracked, then does as [`Conntrack::run`].
-pub fn run_once_loaded(proc_root: &Path, intake: &Intake, bell: &HearingBell) -> anyhow::Result<()> {
+pub fn run_once_loaded(proc_root: &Path, intake: &Intake, bell: &Bell) -> anyhow::Result<()> {
     loop {
         thread::sleep(LOADED_CHECK);
         match Conntrack::open(proc_root) {

@@ -1,5 +1,5 @@
-//! Netlink sockets of the subsystem netfilter, and what the netlink crates leave out of them: whose namespace
-//! a message is from, and a filter that keeps in the kernel what nobody needs.
+//! Netlink sockets of the subsystem netfilter, and what the netlink crates leave out of them: a filter that keeps in the
+//! kernel what nobody needs.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -15,9 +15,10 @@ use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 
 use super::super::netlink::{Message, Netlink, messages};
+use super::super::netlink_receive::receive_from_any;
 use super::message::{ListAll, Told};
 use crate::counters::Counters;
-use crate::intake::HearingBell;
+use crate::intake::Bell;
 
 /// The kernel writes one event into a datagram, of a few hundred bytes.
 const DATAGRAM_BYTES: usize = 64 * 1024;
@@ -60,7 +61,7 @@ impl Events {
     }
 
     /// Waits for an event, or for `bell`.
-    pub(super) fn wait(&self, bell: &HearingBell) -> io::Result<()> {
+    pub(super) fn wait(&self, bell: &Bell) -> io::Result<()> {
         let events = self.socket.as_fd();
         let mut wakers = [PollFd::new(&events, PollFlags::IN), PollFd::new(bell, PollFlags::IN)];
         match poll(&mut wakers, None) {
@@ -71,7 +72,7 @@ impl Events {
 
     /// Reads the next event. `WouldBlock`: there is none; ENOBUFS: some were lost.
     pub(super) fn read(&mut self, counters: &Counters) -> io::Result<(Tracker, Datagram)> {
-        let (length, id) = receive(&self.socket, &mut self.datagram)?;
+        let (length, id) = receive_from_any(&self.socket, &mut self.datagram)?;
         let told = self.datagram.get(..length).unwrap_or_default();
         let datagram = read_messages(told, counters)?;
         Ok((id.map_or(Tracker::Own, Tracker::Numbered), datagram))
@@ -156,54 +157,4 @@ fn keep_only_translated(socket: &Socket) -> io::Result<()> {
         )
     };
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Room for one control message that carries an id, aligned as the kernel writes it.
-#[repr(C, align(8))]
-struct Control([u8; 64]);
-
-/// Reads one datagram: its length, and the id of the namespace it is from if that is another one (man 7 netlink,
-/// NETLINK_LISTEN_ALL_NSID, since Linux 4.2), which no crate at hand reads.
-fn receive(socket: &Socket, into: &mut [u8]) -> io::Result<(usize, Option<i32>)> {
-    let mut control = Control([0; 64]);
-    let mut part = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
-    // SAFETY: a `msghdr` of zeros is one without name, parts and control.
-    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-    header.msg_iov = &raw mut part;
-    header.msg_iovlen = 1;
-    header.msg_control = (&raw mut control.0).cast();
-    header.msg_controllen = control.0.len();
-    // SAFETY: the descriptor is open for the call; the header's part is `into`, writable for its whole length, its
-    // control is `control`, likewise, and both outlive the call.
-    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
-    let Ok(length) = usize::try_from(length) else { return Err(io::Error::last_os_error()) };
-    if header.msg_flags & libc::MSG_TRUNC != 0 {
-        return Err(Errno::MSGSIZE.into());
-    }
-    Ok((length, namespace_id(control.0.get(..header.msg_controllen).unwrap_or_default())))
-}
-
-/// The value of the one control message there may be: `struct cmsghdr` is its length, level and type.
-fn namespace_id(control: &[u8]) -> Option<i32> {
-    const HEADER: usize = size_of::<libc::cmsghdr>();
-    let word = |at: usize| Some(i32::from_ne_bytes(*control.get(at..)?.first_chunk()?));
-    let (level, kind) = (word(HEADER - 8)?, word(HEADER - 4)?);
-    (level == libc::SOL_NETLINK && kind == libc::NETLINK_LISTEN_ALL_NSID).then(|| word(HEADER)).flatten()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::namespace_id;
-
-    #[test]
-    fn the_id_of_another_namespace_is_in_its_control_message() {
-        let control = |level: i32, kind: i32, value: i32| {
-            let length = 20_usize.to_ne_bytes();
-            [&length[..], &level.to_ne_bytes(), &kind.to_ne_bytes(), &value.to_ne_bytes()].concat()
-        };
-        assert_eq!(namespace_id(&control(libc::SOL_NETLINK, libc::NETLINK_LISTEN_ALL_NSID, 7)), Some(7));
-        assert_eq!(namespace_id(&control(libc::SOL_SOCKET, libc::NETLINK_LISTEN_ALL_NSID, 7)), None);
-        assert_eq!(namespace_id(&control(libc::SOL_NETLINK, libc::NETLINK_LISTEN_ALL_NSID, 7)[..16]), None);
-        assert_eq!(namespace_id(&[]), None);
-    }
 }
