@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::Contestant;
 use crate::bench::process::peak_mebibytes;
 
+/// Lists with so many lines do not fit into a pipe.
+const LINES_SEEN: usize = 10_000;
+
 /// How big a crowd is.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Size {
@@ -26,7 +29,7 @@ pub(super) struct Size {
 pub(super) struct Sample {
     /// From its start to its end.
     pub(super) seconds: f64,
-    /// Of netsnoop alone.
+    /// Of netsnoop's long lists alone.
     pub(super) peak_mebibytes: Option<f64>,
     /// Lines it printed.
     pub(super) lines: usize,
@@ -86,7 +89,9 @@ impl Crowd {
             command
         };
         let (seconds, lines) = timed(&mut list())?;
-        Ok(Sample { seconds, peak_mebibytes: Some(peak_of(&mut list())?), lines })
+        // A short list is written at once, and whoever wrote it is gone before it can be looked at.
+        let peak_mebibytes = if lines >= LINES_SEEN { Some(peak_of(&mut list())?) } else { None };
+        Ok(Sample { seconds, peak_mebibytes, lines })
     }
 
     fn run_ss(&self, pids: &[String]) -> Result<Sample> {
