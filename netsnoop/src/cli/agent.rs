@@ -41,8 +41,9 @@ EXAMPLES
   netsnoop agent --config config.yaml --textfile /var/lib/prometheus/node-exporter/netsnoop.prom
 
 SIGNALS
-  SIGHUP reads the file again: services, users and limits of queues yet to come. A broken file
-  leaves everything as it is. Where results go changes with a restart. SIGUSR1 prints the counts.
+  SIGHUP reads the file again, for services, users and toolforge_metric; a broken file leaves all
+  as it is. Outputs, limits, ips_to_listen_to and the first sni or host take a restart, which it
+  says. SIGUSR1 prints the counts.
 
 EXIT CODES  0 done; 1 the run failed; 2 usage, or a file that says what cannot be meant;
             77 a privilege or kernel feature is missing.";
