@@ -21,6 +21,8 @@ const HOOK_LATENCY: Duration = Duration::from_millis(25);
 pub(super) const EVENTS_BEHIND_MAX: Duration = Duration::from_secs(1);
 /// How soon to look again whether the events have caught up.
 const CATCH_UP_CHECK: Duration = Duration::from_millis(50);
+/// How long packets may be behind the kernel's events, where one of them may tell a name.
+const NAME_BEHIND_MAX: Duration = Duration::from_secs(1);
 /// A SYN nobody answers is given up after the kernel's own retries (tcp_syn_retries 6: 127 s, tcp(7)).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(130);
 /// How long a closed connection is kept that its server has not accepted yet.
@@ -196,7 +198,17 @@ impl Reconciler {
             .into_iter()
             .any(|(_, end)| end.search == Search::Asked && !end.attribution.has_owner());
         let is_known = waited || told && !asked && self.packets_bear_out(now, flow);
-        !flow.closed && (self.draining || is_known)
+        let is_named = now >= ended + NAME_BEHIND_MAX || !self.awaits_name(flow);
+        !flow.closed && (self.draining || is_known && is_named)
+    }
+
+    /// Whether a packet that is on its way may make it another service's.
+    fn awaits_name(&self, flow: &Flow) -> bool {
+        let was_open = matches!(flow.state, ConnectionState::Closed | ConnectionState::Reset);
+        let asked = flow.tuple(flow.client).remote;
+        was_open
+            && flow.transport == Transport::Tcp
+            && self.settings.services.awaits_name(flow.transport, asked, &flow.names)
     }
 
     fn deadline(&self, now: Timestamp, flow: &Flow) -> Timestamp {
@@ -223,7 +235,9 @@ impl Reconciler {
             return if asks { flow.lookup_at.min(settles) } else { settles };
         }
         if let Some(ended) = flow.ended_at {
-            return later(ended + self.patience(), now);
+            let named = ended + NAME_BEHIND_MAX;
+            let waits_longer = now >= ended + self.patience() && now < named && self.awaits_name(flow);
+            return if waits_longer { named } else { later(ended + self.patience(), now) };
         }
         match flow.transport {
             Transport::Udp | Transport::UdpLite => {

@@ -59,6 +59,8 @@ struct Table {
     of_address: BTreeMap<IpAddr, Vec<usize>>,
     /// The places of all others, ascending.
     others: Vec<usize>,
+    /// Whether any asks for a name.
+    names: bool,
 }
 
 impl Services {
@@ -67,6 +69,7 @@ impl Services {
         rules.sort_by(|one, other| other.compare(one));
         let mut table = Table::default();
         for (place, rule) in rules.into_iter().enumerate() {
+            table.names |= matches!(rule.place, Where::Named(..));
             match rule.single_address() {
                 Some(address) => table.of_address.entry(address).or_default().push(place),
                 None => table.others.push(place),
@@ -105,6 +108,9 @@ impl Services {
 
     /// Whether a name that is not known yet might make it another service's.
     pub fn awaits_name(&self, transport: Transport, endpoint: Endpoint, names: &[LearntName]) -> bool {
+        if !self.0.names {
+            return false;
+        }
         let won = self.find_place(transport, endpoint, names).map_or(self.0.rules.len(), |(place, _)| place);
         let waits = |(rule, _): &(ServiceRule, _)| rule.awaits_name(transport, endpoint, names);
         self.0.rules.iter().take(won).any(waits)

@@ -59,6 +59,42 @@ fn a_name_makes_a_connection_another_services_also_after_it_was_told() {
 }
 
 #[test]
+fn the_end_waits_for_a_name_that_packets_may_tell_yet() {
+    use crate::service::{LearntName, NameKind, NamePattern, ServiceName, ServiceRule, Services, Where};
+    let check = |kind, named: bool, expected: (bool, Option<&str>)| {
+        let rule = ServiceRule {
+            service: ServiceName::Given("api".into()),
+            place: Where::Named(kind, NamePattern::parse("api.example").unwrap()),
+            ports: Some(6379..=6379),
+            transport: None,
+        };
+        let mut world = World::with(Settings { services: Services::new(vec![rule]), ..Settings::default() });
+        world.see(1, packet(1, WEB_VETH, client(), syn(5)));
+        world.see(2, packet(2, WEB_VETH, client().mirrored(), syn_ack(5)));
+        for tuple in [client(), client().mirrored()] {
+            world.see(3, packet(3, WEB_VETH, tuple, segment(TcpFlags::FIN, 6, 6)));
+        }
+        world.wait_until(800);
+        assert_eq!(world.events(), [RecordEvent::Open]);
+        if named {
+            let Observation::Packet(sighting) = packet(3, WEB_VETH, client(), segment(TcpFlags::ACK, 6, 6))
+            else {
+                panic!("a packet is a packet");
+            };
+            world.see(801, Observation::Name(sighting, LearntName::new(NameKind::Sni, "api.example")));
+        }
+        world.wait_until(900);
+        let closed = world.last().event == RecordEvent::Close;
+        let service = world.last().service.as_ref().map(|service| &*service.name);
+        assert_eq!((closed, service), expected);
+        world.wait_until(1_100);
+        assert_eq!(world.last().event, RecordEvent::Close);
+    };
+    check(NameKind::Sni, true, (true, Some("api")));
+    check(NameKind::Sni, false, (false, None));
+}
+
+#[test]
 fn a_new_initial_sequence_number_is_a_new_connection_and_a_retransmission_is_not() {
     let mut world = no_sources();
     world.see(1, packet(1, WEB_VETH, client(), syn(5)));
