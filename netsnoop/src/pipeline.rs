@@ -183,7 +183,8 @@ fn start(
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let mut tracks = Vec::new();
-    for (opened, reconciler) in ways {
+    for (mut opened, reconciler) in ways {
+        opened.lookups.hears_exits = !reconciler.hooks().process;
         let way = opened.lookups.way;
         let outlets = Outlets {
             records: outlets.clone(),

@@ -148,6 +148,7 @@ fn open_way(
             way,
             proc_root: config.proc_root.clone(),
             rungs,
+            hears_exits: false,
             cgroup_root: None,
             container_logs: PathBuf::from(CONTAINER_LOGS),
         },

@@ -196,6 +196,7 @@ fn settings(rungs: RungSet) -> LookupSettings {
         way: Way::Main,
         proc_root: "/proc".into(),
         rungs,
+        hears_exits: true,
         cgroup_root: None,
         container_logs: "/var/log/containers".into(),
     }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::namespace_table::{NamespaceId, Place};
 use super::path::Path;
 use super::resumed::Resumed;
-use crate::attribution::{Attribution, Owner, Reason, Refinement, Rung, RungSet};
+use crate::attribution::{Attribution, Evidence, Owner, Reason, Refinement, Rung, RungSet};
 use crate::connection::{ConnectionState, Io, Role};
 use crate::five_tuple::{Endpoint, FiveTuple, Transport};
 use crate::namespace::NamespaceKey;
@@ -315,6 +315,22 @@ impl Flow {
         self.state = state;
         if state.is_end() {
             self.ended_at = Some(at);
+        }
+    }
+
+    /// Of a TCP connection older than netsnoop a use proves a holder, not who connected or accepted. Whether it is one
+    /// shows by the time it is told of: a packet may still tell of its beginning after the first use.
+    pub(super) fn doubt_users_of_an_older_one(&mut self) {
+        if self.transport != Transport::Tcp || !self.preexisting {
+            return;
+        }
+        for attribution in self.ends.iter_mut().map(|end| &mut end.attribution) {
+            if let Some(user) = attribution.owning_process().map(|process| process.uid)
+                && attribution.evidence == Some(Evidence::KernelFirstUse)
+            {
+                let uid = attribution.socket_uid.or(Some(user));
+                *attribution = Attribution::namespace(Reason::Ambiguous, uid);
+            }
         }
     }
 

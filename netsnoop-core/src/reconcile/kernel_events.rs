@@ -179,7 +179,8 @@ impl Reconciler {
         }
         flow.advance(ConnectionState::Established, seen.at);
         // Of a connection older than netsnoop a use proves a holder, not who connected or accepted.
-        let proves_less = tcp && flow.preexisting && flow.end(side).attribution.has_owner();
+        let is_known = flow.opened || flow.end(side).attribution.has_owner();
+        let proves_less = tcp && flow.preexisting && is_known;
         if !proves_less {
             let evidence = if tcp { Evidence::KernelFirstUse } else { Evidence::KernelEvent };
             self.attribute_event(id, side, seen, evidence);

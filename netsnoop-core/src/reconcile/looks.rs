@@ -22,9 +22,11 @@ use crate::socket::SocketRow;
 use crate::socket_match::{Rows, awaits_accept, serves_anybody};
 use crate::time::Timestamp;
 
-/// For how long those who serve a port are taken to be the same where exits are not heard of, if nothing shows that
-/// they were so before.
-const GROUP_LASTS: Duration = Duration::from_millis(5);
+/// For how long one process that serves a port alone is taken to be the only one, if no relative of it has ended
+/// meanwhile and nothing shows that it was so before.
+const ONE_LASTS: Duration = Duration::from_millis(50);
+/// The same where exits are not heard of.
+const UNHEARD_LASTS: Duration = Duration::from_millis(5);
 /// How long after a look that told no process the next one comes: soon, as sockets are accepted and closed soon,
 /// then less and less often.
 const LOOK_PAUSES: [Duration; 4] = [
@@ -92,7 +94,7 @@ impl Reconciler {
     }
 
     /// Whether `serving` may be others than those who served the port when a connection to it began: a worker of a
-    /// group may have left since, and was perhaps the one. Only who has ended leaves without a trace in practice.
+    /// group may have left since, and was perhaps the one.
     fn is_late(
         &self,
         (id, side): (FlowId, Side),
@@ -103,16 +105,19 @@ impl Reconciler {
         let holds = |holder: ProcessId| {
             serving.iter().any(|row| row.holders.iter().any(|process| process.id == holder))
         };
+        let is_one = matches!(serving, [row] if row.inode.is_some() && row.holders.len() <= 1);
         let may_have_left = match &snapshot.exits {
-            Some(exits) if exits.known_since <= flow.first_seen => exits
-                .relatives
-                .iter()
-                .any(|(holder, ended)| *ended + PACKET_CLOCK_ERROR >= flow.first_seen && holds(*holder)),
-            _ => snapshot.searched > flow.first_seen + GROUP_LASTS,
+            // Those who are several come and go; who leaves may close its socket and live on.
+            _ if !is_one => true,
+            Some(exits) if exits.known_since <= flow.first_seen => {
+                let since_then = |(holder, ended): &(ProcessId, Timestamp)| {
+                    *ended + PACKET_CLOCK_ERROR >= flow.first_seen && holds(*holder)
+                };
+                snapshot.searched > flow.first_seen + ONE_LASTS || exits.relatives.iter().any(since_then)
+            }
+            _ => snapshot.searched > flow.first_seen + UNHEARD_LASTS,
         };
-        let is_group = serving.len() > 1
-            || serving.first().is_some_and(|row| row.inode.is_none() && row.holders.len() > 1);
-        let is_asked_for = !serving.is_empty() && (is_group || flow.client != side);
+        let is_asked_for = !serving.is_empty() && (!is_one || flow.client != side);
         let stood = || self.serving.stood(namespace, serving, flow.first_seen);
         is_asked_for && may_have_left && !flow.preexisting && !stood()
     }

@@ -29,7 +29,10 @@ impl Reconciler {
         flow.opened = true;
         Self::default_client(flow);
         match event {
-            RecordEvent::Open => self.ledger.connections_opened += 1,
+            RecordEvent::Open => {
+                flow.doubt_users_of_an_older_one();
+                self.ledger.connections_opened += 1;
+            }
             RecordEvent::Update => {}
             RecordEvent::Close => {
                 flow.closed = true;

@@ -153,7 +153,11 @@ impl Reconciler {
         let Some(flow) = self.flows.get(id) else { return };
         if awaits_accept(row) {
             // The same snapshot showed who listens.
-            return self.attribute_listener(id, side);
+            return if look.late {
+                self.attribute(id, side, incomplete(row), Some(look.rung));
+            } else {
+                self.attribute_listener(id, side);
+            };
         }
         let attribution = owner_of(row, origin(flow, side, look.listening), evidence_of(look.rung));
         let attribution = attribution.or_user(look.only_user);

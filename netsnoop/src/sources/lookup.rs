@@ -30,6 +30,8 @@ pub struct LookupSettings {
     pub proc_root: PathBuf,
     /// Which ways may be used; only `sock_diag` and `proc` matter here.
     pub rungs: RungSet,
+    /// Whether to hear of processes that end, as no kernel hook tells of them.
+    pub hears_exits: bool,
     /// Where the cgroup v2 tree is mounted; `None` to find it in the mount table.
     pub cgroup_root: Option<PathBuf>,
     /// The kubelet's directory of log links, whose names tell pods (`/var/log/containers`).
@@ -59,7 +61,7 @@ pub fn run(
     let index = NamespaceIndex::new(&settings.proc_root, NamespaceVisitor::new()?)?;
     let facts = FactsReader::new(&settings.proc_root, settings.cgroup_root, &settings.container_logs)?;
     let mut lookups = Lookups {
-        sockets: SocketLookup::new(index, settings.rungs),
+        sockets: SocketLookup::new(index, settings.rungs, settings.hears_exits),
         facts,
         iterator: tools.iterator,
         changes: tools.link_events.map(TopologyChanges::new).transpose()?,

@@ -4,7 +4,6 @@
 //! Left out: the thread and channel around it (`lookup`), reading the tables (`socket_tables`), and which row fits
 //! which end, which is `netsnoop_core::socket_match`.
 
-use std::cell::OnceCell;
 use std::collections::{HashSet, VecDeque};
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -45,8 +44,7 @@ pub(super) struct SocketLookup {
     tables: Tables,
     recent: VecDeque<u32>,
     starts: Option<ProcessStarts>,
-    /// Opened with the first question: where hooks tell of everything there is none.
-    exits: OnceCell<Option<ProcessExits>>,
+    exits: Option<ProcessExits>,
     /// Space for what is read of processes.
     text: Vec<u8>,
     elsewhere_from: Timestamp,
@@ -62,8 +60,8 @@ struct Company {
 }
 
 impl SocketLookup {
-    /// Uses those of `rungs` that it can.
-    pub(super) fn new(index: NamespaceIndex, rungs: RungSet) -> Self {
+    /// Uses those of `rungs` that it can. `hears_exits`: whether no hook tells of processes that end.
+    pub(super) fn new(index: NamespaceIndex, rungs: RungSet, hears_exits: bool) -> Self {
         let tables = Tables::new(rungs);
         let starts = ProcessStarts::open();
         Self {
@@ -71,7 +69,7 @@ impl SocketLookup {
             tables,
             recent: VecDeque::new(),
             starts,
-            exits: OnceCell::new(),
+            exits: hears_exits.then(ProcessExits::open).flatten(),
             text: Vec::new(),
             elsewhere_from: Timestamp::default(),
         }
@@ -242,15 +240,14 @@ impl SocketLookup {
 
     /// Reads what waits to be read while nobody asks.
     pub(super) fn keep_up(&mut self) {
-        if let Some(Some(exits)) = self.exits.get_mut() {
+        if let Some(exits) = &mut self.exits {
             exits.read();
         }
     }
 
     /// Who has ended that may have held a socket that serves a port, too.
     fn exits_beside(&mut self, found: &Found) -> Option<Exits> {
-        self.exits.get_or_init(ProcessExits::open);
-        let exits = self.exits.get_mut()?.as_mut()?;
+        let exits = self.exits.as_mut()?;
         exits.read();
         let serving = found.rows.iter().filter(|row| serves_anybody(row));
         let mut holders: Vec<ProcessId> =

@@ -13,6 +13,8 @@ fn proc_only() -> World {
 #[test]
 fn a_syn_asks_in_both_namespaces_and_the_answers_open_the_connection() {
     let mut world = proc_only();
+    let listening = row(tcp("0.0.0.0:6379", "0.0.0.0:0"), TcpState::LISTEN, &[8, 9]);
+    world.see(0, snapshot(DB, Rung::SockDiag, SnapshotScope::Whole, vec![listening]));
     world.see(1, packet(1, WEB_VETH, client(), syn(5)));
     let mut asked = world.sockets_asked();
     asked.sort();

@@ -38,7 +38,7 @@ fn check(before: u64, known: &[u32], searched: u64, holders: &[u32], expected: R
 fn who_listens_is_the_owner_if_they_did_when_the_connection_began() {
     // A look at once.
     check(50, &[], 102, &[8], Ok(Some(8)));
-    check(50, &[], 102, &[8, 9], Ok(None));
+    check(50, &[], 102, &[8, 9], Err(Reason::Ambiguous));
     // A late one: a worker may have left that had accepted.
     check(50, &[], 150, &[8], Err(Reason::Ambiguous));
     check(50, &[8, 9], 150, &[8], Err(Reason::Ambiguous));
@@ -65,11 +65,12 @@ fn where_exits_are_heard_of_only_they_make_a_look_late() {
         world.wait_until(1_000);
         assert_eq!(pid_of(&world.last().server), expected, "{known_since} {ended:?} {searched}");
     };
-    check(50, None, 400, Some(8));
-    check(50, Some((8, 99)), 400, Some(8));
-    check(50, Some((9, 101)), 400, Some(8));
+    check(50, None, 150, Some(8));
+    check(50, None, 151, None);
+    check(50, Some((8, 99)), 140, Some(8));
+    check(50, Some((9, 101)), 140, Some(8));
     check(50, Some((8, 101)), 102, None);
     // Exits before that are not known.
-    check(101, None, 400, None);
+    check(101, None, 106, None);
     check(101, None, 102, Some(8));
 }
