@@ -81,7 +81,8 @@ pub(crate) fn play(programme: &Programme<'_>, way: Way) -> Result<Outcome> {
     let node_netns = netns_inode(&bench.node.namespace(Place::Node))?;
     let holders = bench.node.namespaces().into_iter();
     let holders = holders.map(|(place, path)| Ok((netns_inode(&path)?, place.holder())));
-    let holders = holders.collect::<Result<_>>()?;
+    let mut holders: Vec<(u64, u32)> = holders.collect::<Result<_>>()?;
+    holders.extend(told::inhabitants(&truth_path)?);
     let mut truth = told::read(&truth_path)?;
     truth.retain(|end| end.opened.class != LAST_CLASS && !skipped.0.contains_key(&*end.opened.class));
     Ok(Outcome::Played(Box::new(Played { truth, watched, skipped, node_netns, holders })))

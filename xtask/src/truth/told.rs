@@ -115,6 +115,7 @@ pub(crate) struct Opened {
 enum Line {
     Opened(Opened),
     Closed { id: String, at: u64 },
+    Inhabitant { netns: u64, user: u32 },
 }
 
 /// Writes `line` to the truth file, which is a player's standard output and opened for appending: lines of
@@ -135,6 +136,11 @@ pub(crate) fn opened(mut end: Opened) -> Result<Told> {
     end.id = format!("{}.{}.{number}", teller.pid, teller.start_ticks);
     let told = Told { id: end.id.clone() };
     append(&Line::Opened(end)).map(|()| told)
+}
+
+/// Tells that this process's user is at home in this thread's namespace, too, where it may open no end.
+pub(crate) fn inhabitant() -> Result<()> {
+    append(&Line::Inhabitant { netns: this_netns()?, user: Owner::this_process()?.uid })
 }
 
 /// An end that was told of and is not yet closed.
@@ -160,13 +166,28 @@ pub(crate) struct End {
     pub(crate) closed: Option<u64>,
 }
 
-/// Reads the file, in the order of opening.
-pub(crate) fn read(path: &Path) -> Result<Vec<End>> {
+/// Who is in which namespace without an end of its own: the namespace's inode, and the user.
+pub(crate) fn inhabitants(path: &Path) -> Result<Vec<(u64, u32)>> {
+    let of_line = |line| match line {
+        Line::Inhabitant { netns, user } => Some((netns, user)),
+        Line::Opened(_) | Line::Closed { .. } => None,
+    };
+    Ok(lines(path)?.into_iter().filter_map(of_line).collect())
+}
+
+fn lines(path: &Path) -> Result<Vec<Line>> {
     let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let read = |line| serde_json::from_str(line).with_context(|| format!("reading the line of truth {line}"));
+    text.lines().map(read).collect()
+}
+
+/// Reads the ends, in the order of opening.
+pub(crate) fn read(path: &Path) -> Result<Vec<End>> {
     let mut ends: BTreeMap<String, End> = BTreeMap::new();
     let mut closings = Vec::new();
-    for line in text.lines() {
-        match serde_json::from_str(line).with_context(|| format!("reading the line of truth {line}"))? {
+    for line in lines(path)? {
+        match line {
+            Line::Inhabitant { .. } => {}
             Line::Opened(opened) => {
                 ends.insert(opened.id.clone(), End { opened, closed: None });
             }

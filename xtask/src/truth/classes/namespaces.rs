@@ -16,7 +16,7 @@ use crate::truth::player::tcp::{self, From, Listen};
 use crate::truth::player::{Stage, become_user, new_namespace, udp};
 use crate::truth::scene::Family;
 use crate::truth::scene::Place::{Node, Outside, PodA, PodB};
-use crate::truth::told::{Opened, Role, Transport};
+use crate::truth::told::{self, Opened, Role, Transport};
 
 pub(super) const CLASSES: &[Class] = &[
     Class::new(
@@ -97,6 +97,8 @@ fn use_brief_pods(stage: &Stage) -> Result<()> {
             new_namespace(UnshareFlags::NEWNET)?;
             theirs.write_all(b"n").context("saying that the namespace is there")?;
             theirs.read_exact(&mut [0]).context("waiting for the link")?;
+            // As on every node it is root that makes a pod, so the pod has been of two users.
+            told::inhabitant()?;
             ip(&format!("link set lo up\naddr add {own}/24 dev eth0\nlink set eth0 up\n"))?;
             become_user(CLIENT + turn)?;
             tcp::ask(stage, stage.server(PodB))?.close()?;
