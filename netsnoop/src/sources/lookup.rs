@@ -38,8 +38,9 @@ pub struct LookupSettings {
     pub container_logs: PathBuf,
 }
 
-/// How long what the kernel tells unasked may wait while nothing is asked.
-const KEEP_UP: Duration = Duration::from_secs(1);
+/// How long what the kernel tells unasked may wait while nothing is asked: all that is known of when a process ended is
+/// that it was before this was read.
+const KEEP_UP: Duration = Duration::from_millis(100);
 
 /// What a lookup thread works with, besides the settings.
 #[derive(Default)]
