@@ -125,7 +125,7 @@ pub(super) fn script(condition: Condition, programs: &Programs<'_>, modules: &[S
 fn truth(programs: &Programs<'_>) -> String {
     let Some(xtask) = programs.truth else { return String::new() };
     format!(
-        "{xtask} truth --small --way auto,off --temp /tmp --json /tmp/truth.json\n\
+        "{xtask} truth --small --way auto,off --show wrong,doubled --temp /tmp --json /tmp/truth.json\n\
          echo VM-ERRAND truth $?\n\
          [ -e /tmp/truth.json ] && answer truth cat /tmp/truth.json > /dev/ttyS1",
         xtask = xtask.display()
