@@ -177,8 +177,16 @@ pub(crate) fn inhabitants(path: &Path) -> Result<Vec<(u64, u32)>> {
 
 fn lines(path: &Path) -> Result<Vec<Line>> {
     let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    let read = |line| serde_json::from_str(line).with_context(|| format!("reading the line of truth {line}"));
+    let read = |line: &str| {
+        serde_json::from_str(after_cut(line)).with_context(|| format!("reading the line of truth {line}"))
+    };
     text.lines().map(read).collect()
+}
+
+/// A player that is killed while it writes over the border of a page leaves half a line, and the next line begins behind
+/// it (`generic_perform_write`, <https://github.com/torvalds/linux/blob/v6.12/mm/filemap.c>). That end was not told.
+fn after_cut(line: &str) -> &str {
+    line.rfind(r#"{"line":"#).and_then(|start| line.get(start..)).unwrap_or(line)
 }
 
 /// Reads the ends, in the order of opening.
@@ -200,4 +208,16 @@ pub(crate) fn read(path: &Path) -> Result<Vec<End>> {
     let mut ends: Vec<End> = ends.into_values().collect();
     ends.sort_by_key(|end| end.opened.at);
     Ok(ends)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::after_cut;
+
+    #[test]
+    fn half_a_line_is_left_out() {
+        let whole = r#"{"line":"closed","id":"7","at":1}"#;
+        assert_eq!(after_cut(whole), whole);
+        assert_eq!(after_cut(&format!(r#"{{"line":"opened","id":"2141.{whole}"#)), whole);
+    }
 }
