@@ -164,6 +164,8 @@ pub struct Exits {
     /// Holders of sockets that serve a port, each with the moment by which its last relative (parent, child or another
     /// child of its parent) had ended.
     pub relatives: Vec<(ProcessId, Timestamp)>,
+    /// The same of its last child, which may have been born after the holder was known to serve alone.
+    pub children: Vec<(ProcessId, Timestamp)>,
 }
 
 /// What a snapshot covers.

@@ -105,20 +105,22 @@ impl Reconciler {
         let holds = |holder: ProcessId| {
             serving.iter().any(|row| row.holders.iter().any(|process| process.id == holder))
         };
+        let since_then = |(holder, ended): &(ProcessId, Timestamp)| {
+            *ended + PACKET_CLOCK_ERROR >= flow.first_seen && holds(*holder)
+        };
         let is_one = matches!(serving, [row] if row.inode.is_some() && row.holders.len() <= 1);
-        let may_have_left = match &snapshot.exits {
+        let exits = snapshot.exits.as_ref();
+        let may_have_left = match exits {
             // Those who are several come and go; who leaves may close its socket and live on.
             _ if !is_one => true,
             Some(exits) if exits.known_since <= flow.first_seen => {
-                let since_then = |(holder, ended): &(ProcessId, Timestamp)| {
-                    *ended + PACKET_CLOCK_ERROR >= flow.first_seen && holds(*holder)
-                };
                 snapshot.searched > flow.first_seen + ONE_LASTS || exits.relatives.iter().any(since_then)
             }
             _ => snapshot.searched > flow.first_seen + UNHEARD_LASTS,
         };
         let is_asked_for = !serving.is_empty() && (!is_one || flow.client != side);
-        let stood = || self.serving.stood(namespace, serving, flow.first_seen);
+        let child_left = || exits.is_some_and(|exits| exits.children.iter().any(since_then));
+        let stood = || self.serving.stood(namespace, serving, flow.first_seen) && !child_left();
         is_asked_for && may_have_left && !flow.preexisting && !stood()
     }
 

@@ -107,6 +107,11 @@ impl ProcessExits {
         self.since
     }
 
+    /// When the last child of `holder` ended.
+    pub(super) fn last_child(&self, holder: ProcessId) -> Option<Timestamp> {
+        self.lately.iter().rev().find(|exit| exit.parent == holder.pid).map(|exit| exit.at)
+    }
+
     /// When the last process ended from which `holder` may have a socket, or which may have one from `holder`: its
     /// parent, child, or another child of its parent.
     pub(super) fn last_relative(
@@ -206,6 +211,8 @@ mod tests {
         exits.read();
         let ended = |pid| exits.last_relative(&root, of(pid), &mut Vec::new());
         let (parent, sibling) = (ended(std::process::id()), ended(other.id()));
+        assert_eq!(exits.last_child(of(other.id())), None);
+        assert!(exits.last_child(of(std::process::id())).is_some_and(|at| at >= before));
         assert!(parent.is_some_and(|at| at >= before), "{parent:?} {before:?}");
         assert!(sibling.is_some_and(|at| at >= before), "{sibling:?} {before:?}");
         assert!(exits.known_since() <= clock::now());

@@ -255,11 +255,13 @@ impl SocketLookup {
         holders.sort_unstable();
         holders.dedup();
         let (root, text) = (&self.index.proc_root, &mut self.text);
+        let children =
+            holders.iter().filter_map(|holder| Some((*holder, exits.last_child(*holder)?))).collect();
         let relatives = holders
             .into_iter()
             .filter_map(|holder| Some((holder, exits.last_relative(root, holder, text)?)))
             .collect();
-        Some(Exits { known_since: exits.known_since(), relatives })
+        Some(Exits { known_since: exits.known_since(), relatives, children })
     }
 
     fn search_holders(&mut self, found: &mut Found, started: Timestamp, counters: &Counters) {

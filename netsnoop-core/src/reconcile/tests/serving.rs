@@ -60,7 +60,7 @@ fn where_exits_are_heard_of_only_they_make_a_look_late() {
             panic!("a look is one at sockets")
         };
         let relatives = ended.map(|(holder, millis)| (process(holder).id, at(millis))).into_iter().collect();
-        snapshot.exits = Some(Exits { known_since: at(known_since), relatives });
+        snapshot.exits = Some(Exits { known_since: at(known_since), relatives, children: vec![] });
         world.see(101, Observation::Sockets(snapshot));
         world.wait_until(1_000);
         assert_eq!(pid_of(&world.last().server), expected, "{known_since} {ended:?} {searched}");
@@ -73,4 +73,24 @@ fn where_exits_are_heard_of_only_they_make_a_look_late() {
     // Exits before that are not known.
     check(101, None, 106, None);
     check(101, None, 102, Some(8));
+}
+
+#[test]
+fn a_child_that_has_ended_may_have_served_though_its_parent_was_known_to() {
+    for (ended, expected) in [(99, Some(8)), (101, None)] {
+        let client = tcp("192.0.2.1:40000", "198.18.1.13:6379");
+        let mut world = World::new(Hooks::default());
+        let whole = snapshot(DB, Rung::SockDiag, SnapshotScope::Whole, vec![listener(&[8])]);
+        world.see(50, whole);
+        world.see(100, packet(100, DB_VETH, client, syn(5)));
+        world.see(100, packet(100, DB_VETH, client.mirrored(), syn_ack(5)));
+        let Observation::Sockets(mut snapshot) = looked(105, vec![listener(&[8])]) else {
+            panic!("a look is one at sockets")
+        };
+        let child = vec![(process(8).id, at(ended))];
+        snapshot.exits = Some(Exits { known_since: at(50), relatives: child.clone(), children: child });
+        world.see(106, Observation::Sockets(snapshot));
+        world.wait_until(1_000);
+        assert_eq!(pid_of(&world.last().server), expected, "{ended}");
+    }
 }
