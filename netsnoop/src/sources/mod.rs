@@ -21,5 +21,6 @@ mod rtnetlink;
 pub(crate) mod sock_diag;
 mod socket_lookup;
 mod socket_tables;
+mod taskstats;
 pub mod topology;
 mod topology_changes;

@@ -9,22 +9,17 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use netlink_packet_core::{
-    DecodeError, Emitable, NLM_F_ACK, NLM_F_REQUEST, NlaBuffer, ParseableParametrized,
-};
-use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
+use netlink_packet_core::{DecodeError, ParseableParametrized};
+use netlink_packet_generic::{GenlHeader, GenlMessage};
 use netsnoop_core::process::ProcessId;
 use netsnoop_core::time::Timestamp;
 use rustix::io::Errno;
 
 use super::netlink::{Message, Netlink, messages};
 use super::proc_fs::ProcRoot;
-use super::process_start::{Stats, open_taskstats};
+use super::taskstats::{Question, Stats, Taskstats};
 use crate::clock;
 
-// https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/taskstats.h
-const TASKSTATS_CMD_GET: u8 = 1;
-const TASKSTATS_CMD_ATTR_REGISTER_CPUMASK: u16 = 3;
 /// Room for exits that wait to be read: some thousand.
 const WAITING_BYTES: usize = 4 << 20;
 /// How long exits are remembered: longer than the oldest look that still names an owner.
@@ -57,18 +52,10 @@ impl ProcessExits {
     }
 
     fn try_open() -> Result<Self, Errno> {
-        let (mut netlink, family) = open_taskstats()?;
-        netlink.make_room(WAITING_BYTES)?;
-        let mut question = GenlMessage::from_payload(Subscribe { cpus: possible_cpus()? });
-        question.set_resolved_family_id(family);
-        netlink.ask(question, NLM_F_REQUEST | NLM_F_ACK)?;
-        // An acknowledgement is an error message without an error, which is no message here.
-        let refusal = messages::<GenlMessage<Ended>>(netlink.receive()?).next();
-        match refusal {
-            None => Ok(Self { netlink, since: clock::now(), lately: VecDeque::new() }),
-            Some(Message::Refused(error)) => Err(error),
-            Some(_) => Err(Errno::BADMSG),
-        }
+        let mut taskstats = Taskstats::open()?;
+        taskstats.netlink.make_room(WAITING_BYTES)?;
+        taskstats.subscribe::<Ended>(Question::for_exits_on(possible_cpus()?))?;
+        Ok(Self { netlink: taskstats.netlink, since: clock::now(), lately: VecDeque::new() })
     }
 
     /// Reads what has ended until now.
@@ -141,40 +128,6 @@ fn possible_cpus() -> Result<Vec<u8>, Errno> {
     }
     listed.push(0);
     Ok(listed)
-}
-
-/// Tell me of every process that ends on these processors.
-#[derive(Debug)]
-struct Subscribe {
-    cpus: Vec<u8>,
-}
-
-impl GenlFamily for Subscribe {
-    fn family_name() -> &'static str {
-        "TASKSTATS"
-    }
-
-    fn command(&self) -> u8 {
-        TASKSTATS_CMD_GET
-    }
-
-    fn version(&self) -> u8 {
-        1
-    }
-}
-
-impl Emitable for Subscribe {
-    fn buffer_len(&self) -> usize {
-        (4 + self.cpus.len()).next_multiple_of(4)
-    }
-
-    fn emit(&self, buffer: &mut [u8]) {
-        let length = 4 + self.cpus.len();
-        let mut attribute = NlaBuffer::new(buffer);
-        attribute.set_length(u16::try_from(length).unwrap_or(u16::MAX));
-        attribute.set_kind(TASKSTATS_CMD_ATTR_REGISTER_CPUMASK);
-        attribute.value_mut().copy_from_slice(&self.cpus);
-    }
 }
 
 /// Who ended, and its parent; `None` if it was a thread of a process that goes on.
