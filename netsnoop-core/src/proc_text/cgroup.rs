@@ -1,7 +1,7 @@
 //! Which container and pod a cgroup path belongs to.
 //!
-//! The paths are made by the runtime and its cgroup driver; the table in the tests is what is known
-//! to be in use. Left out: names of pods and containers, which no path holds.
+//! The paths are made by the runtime and its cgroup driver; `recorded` holds those that people met.
+//! Left out: names of pods and containers, which no path holds.
 //!
 //! Whoever may make cgroups below its own can give them any name. So what is nearest to the root,
 //! where only the host makes cgroups, is believed: the first pod, and the first container in it.
@@ -30,8 +30,13 @@ pub fn decode_cgroup_path(path: &[u8]) -> Option<Container> {
     let parts = || path.split(|byte| matches!(byte, b'/' | b':')).filter(|part| !part.is_empty());
     let pod_at = parts().position(|part| pod_uid(part).is_some());
     let first = pod_at.map_or(0, |at| at + 1);
-    let (at, id) = parts().enumerate().skip(first).find_map(|(at, part)| Some((at, container_id(part)?)))?;
-    let parent = at.checked_sub(1).and_then(|before| parts().nth(before));
+    let parent_of = |at: usize| at.checked_sub(1).and_then(|before| parts().nth(before));
+    let (at, id) = parts()
+        .enumerate()
+        .skip(first)
+        .filter_map(|(at, part)| Some((at, container_id(part)?)))
+        .find(|(at, id)| !(id.is_bare && parent_of(*at) == Some(b"libpod_parent".as_slice())))?;
+    let parent = parent_of(at);
     let pod = pod_at.and_then(|at| parts().nth(at)).and_then(pod_uid);
     Some(Container {
         id: id.digits.into(),
@@ -50,6 +55,8 @@ fn hierarchy_and_path(line: &[u8]) -> Option<(&[u8], &[u8])> {
 struct ContainerId<'a> {
     digits: &'a str,
     runtime: Option<&'static str>,
+    /// Whether nothing but the id is in its name. Below Podman's parent that is the id of a pod of its own.
+    is_bare: bool,
 }
 
 /// `<id>`, `<runtime>-<id>` or `<runtime>-<id>.scope`.
@@ -57,7 +64,7 @@ fn container_id(part: &[u8]) -> Option<ContainerId<'_>> {
     let part = core::str::from_utf8(part).ok()?;
     let name = part.strip_suffix(".scope").unwrap_or(part);
     if is_fargate_id(name) {
-        return Some(ContainerId { digits: name, runtime: None });
+        return Some(ContainerId { digits: name, runtime: None, is_bare: true });
     }
     let (prefix, digits) = name.rsplit_once('-').unwrap_or(("", name));
     let is_id = digits.len() == ID_LENGTH && digits.bytes().all(is_lower_hexadecimal);
@@ -72,7 +79,7 @@ fn container_id(part: &[u8]) -> Option<ContainerId<'_>> {
         "libpod" | "libpod-payload" => Some("podman"),
         _ => None,
     };
-    Some(ContainerId { digits, runtime })
+    Some(ContainerId { digits, runtime, is_bare: prefix.is_empty() })
 }
 
 /// Amazon's Fargate: the task's 32 digits, a hyphen, a decimal number.
@@ -89,7 +96,6 @@ fn runtime_of_parent(part: &[u8]) -> Option<&'static str> {
     match part {
         b"docker" => Some("docker"),
         b"k8s.io" | b"cri-containerd" => Some("containerd"),
-        b"libpod_parent" => Some("podman"),
         b"crio" => Some("cri-o"),
         _ => None,
     }
@@ -120,6 +126,9 @@ fn is_pod_uid(uid: &str) -> bool {
 const fn is_lower_hexadecimal(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
+
+#[cfg(test)]
+mod recorded;
 
 #[cfg(test)]
 mod tests {
@@ -162,7 +171,7 @@ mod tests {
         check("/machine.slice/libpod-{id}.scope/container", Some("podman"), None);
         check("/machine.slice/libpod-{id}.scope", Some("podman"), None);
         check("/libpod_parent/libpod-{id}", Some("podman"), None);
-        check("/libpod_parent/{id}", Some("podman"), None);
+        check("/libpod_parent/{id2}/libpod-{id}", Some("podman"), None);
         check("/user.slice/user-1000.slice/user@1000.service/libpod-payload-{id}", Some("podman"), None);
         check("/system.slice/nerdctl-{id}.scope", Some("containerd"), None);
         check("/k8s.io/{id}", Some("containerd"), None);
@@ -233,6 +242,7 @@ mod tests {
             &format!("/machine.slice/libpod-conmon-{ID}.scope"),
             &format!("/system.slice/crio-conmon-{ID}.scope"),
             &format!("/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{UNDERSCORED}.slice"),
+            &format!("/libpod_parent/{ID}/conmon"),
             &format!("/docker/{}", &ID[1..]),
             &format!("/docker/{}", ID.to_uppercase()),
             "/kubepods/besteffort/podcast/x",
