@@ -24,8 +24,8 @@ use crate::failure::Failure;
 use crate::sources::capture::ANY_INTERFACE;
 
 pub use agent::{
-    AgentConfig, AgentSettings, JsonlSettings, Limits, OutputSettings, TextfileSettings, UserPattern,
-    UserRules, parse as parse_agent_settings, read as read_agent_settings,
+    AgentConfig, AgentSettings, JsonlSettings, Limits, OutputSettings, PeriodicFile, UserPattern, UserRules,
+    parse as parse_agent_settings, read as read_agent_settings,
 };
 pub use list::{ListConfig, ListQuestion, ListShow};
 

@@ -80,6 +80,10 @@ pub struct Counters {
     pub metrics_records_lost: Counter,
     /// Textfiles that could not be written.
     pub textfile_failures: Counter,
+    /// Times that the counts which are to survive could not be written.
+    pub state_failures: Counter,
+    /// Files of such counts that were put aside as they could not be understood.
+    pub state_put_aside: Counter,
     /// HTTP requests turned away because too many were at work.
     pub http_refused: Counter,
     /// Times that the settings were read anew.

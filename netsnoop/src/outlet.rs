@@ -18,6 +18,8 @@ pub enum Told {
     Record(Way, Arc<ConnectionRecord>),
     /// Somebody wants the metrics as they stand.
     Query(MetricsQuery),
+    /// Somebody wants the counts for a later run.
+    Counts(CountsQuery),
     /// The settings were read again.
     Settings(Arc<AgentSettings>),
     /// There will be no more.
@@ -33,6 +35,15 @@ pub struct MetricsQuery {
     pub rungs: Vec<(Way, RungSet)>,
     /// Where the text goes.
     pub answer: SyncSender<Vec<u8>>,
+}
+
+/// Asks for the counts as they are kept for a later run.
+#[derive(Debug)]
+pub struct CountsQuery {
+    /// Whether there will be no more, so that nothing is waited for.
+    pub last: bool,
+    /// Where they go.
+    pub answer: SyncSender<anyhow::Result<Vec<u8>>>,
 }
 
 /// The sending end of a sink's queue.

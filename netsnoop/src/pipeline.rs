@@ -112,8 +112,8 @@ pub fn watch(config: &WatchConfig) -> Result<(), Failure> {
 /// Runs `netsnoop agent` to its end.
 pub fn agent(config: &AgentConfig) -> Result<(), Failure> {
     let counters = Arc::new(Counters::default());
-    let outputs = sinks::agent(config, &counters)?;
-    let serving = Some(Serving::open(config)?);
+    let (outputs, state) = sinks::agent(config, &counters)?;
+    let serving = Some(Serving::open(config, state)?);
     let wants_names = config.settings.services.name_wishes() != NameWishes::default();
     let names = if wants_names { Some(NameReader::new(hash_seed()?)) } else { None };
     let queue = config.settings.limits.queue;
@@ -342,7 +342,9 @@ fn finish(running: Running) -> anyhow::Result<()> {
     thread::sleep(running.span.patience);
     running.intake.insist(Input::SourcesEnded);
     let ledgers = join(running.reconciler)?;
-    let Running { rungs, counters, outlets, sinks, .. } = running;
+    let Running { rungs, counters, outlets, sinks, served, .. } = running;
+    // All records have been put in the sinks' queues, and what is asked for now is told after them.
+    served.map_or(Ok(()), Served::finish)?;
     let books = Books { ledgers, rungs, counters, lasted };
     for (outlet, sink) in outlets.iter().zip(sinks) {
         if !outlet.insist(Told::End) {

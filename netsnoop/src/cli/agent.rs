@@ -27,6 +27,7 @@ The file names services and says where results go. It is YAML:
     http: {listen: '127.0.0.1:9774'}    # /metrics, /healthz, /readyz
     textfile: {path: /var/lib/prometheus/node-exporter/netsnoop.prom, interval: 15s}
     jsonl: {path: /var/log/netsnoop.jsonl, max_size: 64MiB, keep: 3}
+  state: {path: /var/lib/netsnoop/state.json, interval: 30s}  # counts go on after a restart
   limits:
     series: 10000                       # sets of labels; connections beyond are counted as `other`
     queue: 65536                        # records that may wait for an output
@@ -42,7 +43,7 @@ EXAMPLES
 
 SIGNALS
   SIGHUP reads the file again, for services, users and toolforge_metric; a broken file leaves all
-  as it is. Outputs, limits, ips_to_listen_to and the first sni or host take a restart, which it
+  as it is. Outputs, state, limits, ips_to_listen_to and the first sni or host take a restart, which it
   says. SIGUSR1 prints the counts.
 
 EXIT CODES  0 done; 1 the run failed; 2 usage, or a file that says what cannot be meant;
@@ -68,6 +69,9 @@ pub struct AgentArgs {
     /// Write records to this file, - for standard output, whatever the file says
     #[arg(long, value_name = "FILE", env = "NETSNOOP_JSONL", hide_env = true, help_heading = "Output")]
     pub jsonl: Option<PathBuf>,
+    /// Keep counts in this file over restarts, whatever the file of settings says
+    #[arg(long, value_name = "FILE", env = "NETSNOOP_STATE", hide_env = true, help_heading = "Output")]
+    pub state: Option<PathBuf>,
     /// How packets are captured.
     #[command(flatten)]
     pub capture: CaptureArgs,

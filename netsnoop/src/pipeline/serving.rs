@@ -4,26 +4,28 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::thread;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::{self, JoinHandle};
 
 use netsnoop_core::attribution::{RungSet, Way};
 
-use super::spawn;
+use super::{join, spawn};
 use crate::announcement;
-use crate::config::{AgentConfig, AgentSettings, TextfileSettings, read_agent_settings};
-use crate::counters::Counters;
+use crate::config::{AgentConfig, AgentSettings, PeriodicFile, read_agent_settings};
+use crate::counters::{Counter, Counters};
 use crate::intake::{Input, Intake};
 use crate::outlet::{Outlet, Told};
 use crate::privileges::Job;
 use crate::sinks::exposition::Exposition;
 use crate::sinks::http::{self, Site};
-use crate::sinks::textfile::Textfile;
+use crate::sinks::replaced_file::ReplacedFile;
+use crate::sinks::state_file::StateFile;
 
 /// What was opened for metrics to go out.
 pub(super) struct Serving {
     listener: Option<TcpListener>,
-    textfile: Option<(Textfile, TextfileSettings)>,
+    textfile: Option<(ReplacedFile, PeriodicFile)>,
+    state: Option<(StateFile, PeriodicFile)>,
     file: PathBuf,
     settings: AgentSettings,
 }
@@ -42,18 +44,21 @@ pub(super) struct Served {
     /// Asks for the settings to be read anew.
     reload: SyncSender<()>,
     ready: Arc<AtomicBool>,
+    /// Writes the counts for a later run until it is told to end.
+    state: Option<(SyncSender<()>, JoinHandle<()>)>,
 }
 
 impl Serving {
-    /// Opens what the settings name.
-    pub(super) fn open(config: &AgentConfig) -> anyhow::Result<Self> {
+    /// Opens what the settings name; the state file has been, as what is in it was needed before.
+    pub(super) fn open(config: &AgentConfig, state: Option<StateFile>) -> anyhow::Result<Self> {
         let textfile = match &config.outputs.textfile {
-            Some(settings) => Some((Textfile::open(&settings.path)?, settings.clone())),
+            Some(settings) => Some((ReplacedFile::for_everybody(&settings.path)?, settings.clone())),
             None => None,
         };
         Ok(Self {
             listener: config.outputs.http.map(http::listen).transpose()?,
             textfile,
+            state: state.zip(config.state.clone()),
             file: config.file.clone(),
             settings: config.settings.clone(),
         })
@@ -61,7 +66,8 @@ impl Serving {
 
     /// Starts the threads. They are not joined: they hold nothing that must be finished.
     pub(super) fn start(self, around: Surroundings) -> anyhow::Result<Served> {
-        let Self { listener, textfile, file, settings } = self;
+        let Self { listener, textfile, state, file, settings } = self;
+        let mut keeper = None;
         let ready = Arc::new(AtomicBool::new(true));
         let Surroundings { intake, outlets, rungs, counters } = around;
         if let Some(metrics) = outlets.first() {
@@ -71,16 +77,19 @@ impl Serving {
                 start_http(listener, Site { exposition: exposition.clone(), ready, counters })?;
             }
             if let Some((textfile, settings)) = textfile {
-                let (ready, counters) = (ready.clone(), counters.clone());
+                let (exposition, ready, counters) = (exposition.clone(), ready.clone(), counters.clone());
                 spawn("textfile", Job::Opened, move || {
                     write_pages(&textfile, &settings, (&exposition, &ready), &counters);
                 })?;
+            }
+            if let Some((file, settings)) = state {
+                keeper = Some(start_keeper((file, settings), exposition, counters.clone())?);
             }
         }
         let mut settings = Settings { file, settings, intake, outlets, counters };
         let (reload, asked) = sync_channel(1);
         spawn("settings", Job::Opened, move || asked.iter().for_each(|()| settings.read()))?;
-        Ok(Served { reload, ready })
+        Ok(Served { reload, ready, state: keeper })
     }
 }
 
@@ -96,6 +105,13 @@ impl Served {
     pub(super) fn end(&self) {
         self.ready.store(false, Ordering::Relaxed);
     }
+
+    /// Has the last counts written, all records having been put where they are counted.
+    pub(super) fn finish(self) -> anyhow::Result<()> {
+        let Some((end, thread)) = self.state else { return Ok(()) };
+        drop(end);
+        join(thread)
+    }
 }
 
 fn start_http(listener: TcpListener, site: Site) -> anyhow::Result<()> {
@@ -107,24 +123,66 @@ fn start_http(listener: TcpListener, site: Site) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn start_keeper(
+    (file, settings): (StateFile, PeriodicFile),
+    exposition: Exposition,
+    counters: Arc<Counters>,
+) -> anyhow::Result<(SyncSender<()>, JoinHandle<()>)> {
+    let (end, ended) = sync_channel(0);
+    let thread = spawn("state", Job::Opened, move || {
+        keep_counts(&file, &settings, (&exposition, &ended), &counters);
+    })?;
+    Ok((end, thread))
+}
+
 /// Writes the page again and again until the end begins.
 fn write_pages(
-    textfile: &Textfile,
-    settings: &TextfileSettings,
+    textfile: &ReplacedFile,
+    settings: &PeriodicFile,
     (exposition, ready): (&Exposition, &AtomicBool),
     counters: &Counters,
 ) {
-    let mut failing = false;
+    let mut failures = Failures { of: "the textfile", counter: &counters.textfile_failures, failing: false };
     while ready.load(Ordering::Relaxed) {
-        let written = exposition.page().and_then(|page| textfile.write(&page));
-        match (&written, failing) {
-            (Err(error), false) => log::warn!("the textfile is as it was: {error:#}"),
-            (Ok(()), true) => log::warn!("the textfile is written again"),
+        failures.note(exposition.page().and_then(|page| textfile.write(&page)));
+        thread::sleep(settings.every);
+    }
+}
+
+/// Writes the counts for a later run again and again, and once more when told to end.
+fn keep_counts(
+    file: &StateFile,
+    settings: &PeriodicFile,
+    (exposition, ended): (&Exposition, &Receiver<()>),
+    counters: &Counters,
+) {
+    let mut failures = Failures { of: "the state file", counter: &counters.state_failures, failing: false };
+    loop {
+        let is_last = ended.recv_timeout(settings.every) != Err(RecvTimeoutError::Timeout);
+        failures.note(exposition.counts(is_last).and_then(|counts| file.write(&counts)));
+        if is_last {
+            return;
+        }
+    }
+}
+
+/// Says and counts what fails again and again.
+struct Failures<'a> {
+    of: &'static str,
+    counter: &'a Counter,
+    failing: bool,
+}
+
+impl Failures<'_> {
+    /// Counts each, but says only the first of those that follow each other, and that it is over.
+    fn note(&mut self, written: anyhow::Result<()>) {
+        match (&written, self.failing) {
+            (Err(error), false) => log::warn!("{} is as it was: {error:#}", self.of),
+            (Ok(()), true) => log::warn!("{} is written again", self.of),
             (Ok(()), false) | (Err(_), true) => {}
         }
-        failing = written.is_err();
-        counters.textfile_failures.add(u64::from(failing));
-        thread::sleep(settings.every);
+        self.failing = written.is_err();
+        self.counter.add(u64::from(self.failing));
     }
 }
 
@@ -168,6 +226,7 @@ impl Settings {
         let old = &self.settings;
         let changed = [
             ("outputs", old.outputs != new.outputs),
+            ("state", old.state != new.state),
             ("limits", old.limits != new.limits),
             ("ips_to_listen_to", old.destinations != new.destinations),
             ("services: sni or host", old.services.name_wishes() != new.services.name_wishes()),

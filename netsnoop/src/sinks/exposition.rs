@@ -1,4 +1,4 @@
-//! Asking for the page of metrics: the reconciler for its books, then the sink that counts. Each answer comes from the
+//! Asking for metrics: the reconciler for its books, then the sink that counts. Each answer comes from the
 //! thread that owns what is asked for, so nothing is locked while it is read.
 
 use std::sync::mpsc::sync_channel;
@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use netsnoop_core::attribution::{RungSet, Way};
 
 use crate::intake::{Input, Intake, Report};
-use crate::outlet::{MetricsQuery, Outlet, Told};
+use crate::outlet::{CountsQuery, MetricsQuery, Outlet, Told};
 
 /// How long each of the two may take. Prometheus gives up after ten seconds.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -39,5 +39,12 @@ impl Exposition {
         let query = MetricsQuery { report, rungs: self.rungs.clone(), answer };
         ensure!(self.metrics.insist(Told::Query(query)), "the metrics have ended");
         page.recv_timeout(PATIENCE).context("asking for the metrics")
+    }
+
+    /// The counts for a later run; `last` if there will be no more. Blocks until the sink has answered.
+    pub fn counts(&self, last: bool) -> anyhow::Result<Vec<u8>> {
+        let (answer, counts) = sync_channel(1);
+        ensure!(self.metrics.insist(Told::Counts(CountsQuery { last, answer })), "the metrics have ended");
+        counts.recv_timeout(PATIENCE).context("asking for the counts")?
     }
 }

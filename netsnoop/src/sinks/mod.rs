@@ -19,17 +19,20 @@ mod lines;
 pub mod listing;
 mod metrics;
 mod owner_filter;
+pub mod replaced_file;
 #[cfg(test)]
 mod samples;
 mod schema;
 mod scope;
 mod selection;
+pub mod state_file;
 mod steady_clock;
 mod text;
-pub mod textfile;
 pub mod user_names;
 
+use std::fs;
 use std::io::{self, BufWriter};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +52,7 @@ use journal::Journal;
 use lines::Lines;
 use metrics::Metrics;
 use selection::Selection;
+use state_file::StateFile;
 use user_names::UserNames;
 
 /// Something that writes records.
@@ -122,10 +126,11 @@ impl Output {
             (Self::Comparison(report), Told::Record(way, record)) => report.take(*way, record),
             (Self::Metrics(metrics), Told::Record(_, record)) => metrics.take(record),
             (Self::Metrics(metrics), Told::Query(query)) => metrics.answer(query),
+            (Self::Metrics(metrics), Told::Counts(query)) => metrics.hand_out(query),
             (Self::Metrics(metrics), Told::Settings(settings)) => metrics.set(settings.clone()),
             (Self::Journal(journal), Told::Record(_, record)) => journal.take(record),
             (Self::Journal(journal), Told::Settings(settings)) => journal.set(settings.clone()),
-            (Self::Lines(_) | Self::Comparison(_) | Self::Journal(_), Told::Query(_))
+            (Self::Lines(_) | Self::Comparison(_) | Self::Journal(_), Told::Query(_) | Told::Counts(_))
             | (Self::Lines(_) | Self::Comparison(_), Told::Settings(_))
             | (_, Told::End) => {}
         }
@@ -174,16 +179,52 @@ pub fn compare(config: &CompareConfig, counters: Arc<Counters>) -> Result<Output
 }
 
 /// Opens what `agent` writes: always metrics, which `serve` and the textfile ask for, and records if they are wanted.
-pub fn agent(config: &AgentConfig, counters: &Arc<Counters>) -> anyhow::Result<Vec<Output>> {
+/// With them comes the file where counts survive, if there is to be one: metrics go on from what is in it.
+pub fn agent(
+    config: &AgentConfig,
+    counters: &Arc<Counters>,
+) -> anyhow::Result<(Vec<Output>, Option<StateFile>)> {
     let settings = Arc::new(config.settings.clone());
     let names = || UserNames::open(&config.sources.proc_root, counters.clone(), clock::now());
-    let metrics = Metrics::new(settings.clone(), names(), counters.clone());
+    let boot_id = boot_id(&config.sources.proc_root);
+    let mut metrics = Metrics::new(settings.clone(), names(), counters.clone(), boot_id);
+    let state = config.state.as_ref().map(|state| StateFile::open(&state.path)).transpose()?;
+    if let Some(state) = &state {
+        restore(&mut metrics, state, counters)?;
+    }
     let mut outputs = vec![Output::Metrics(Box::new(metrics))];
     if let Some(jsonl) = &config.outputs.jsonl {
         let journal = Journal::open(jsonl, settings.clone(), [names(), names()], counters.clone())?;
         outputs.push(Output::Journal(Box::new(journal)));
     }
-    Ok(outputs)
+    Ok((outputs, state))
+}
+
+/// A file that cannot be understood is put aside, and counting begins anew: a node is not to stay unwatched for it.
+fn restore(metrics: &mut Metrics, state: &StateFile, counters: &Counters) -> anyhow::Result<()> {
+    let Some(counts) = state.read()? else { return Ok(()) };
+    if let Err(error) = metrics.restore(&counts) {
+        let aside = state.put_aside()?;
+        counters.state_put_aside.add(1);
+        log::error!(
+            "{}: {error:#}; it is kept as {}, and counting begins anew",
+            state.path().display(),
+            aside.display()
+        );
+    }
+    Ok(())
+}
+
+/// Which boot of the kernel this is (man 5 proc_sys_kernel, random/boot_id).
+fn boot_id(proc_root: &Path) -> Option<String> {
+    let path = proc_root.join("sys/kernel/random/boot_id");
+    match fs::read_to_string(&path) {
+        Ok(id) => Some(id.trim().to_owned()),
+        Err(error) => {
+            log::debug!("reading {}: {error}", path.display());
+            None
+        }
+    }
 }
 
 fn open(

@@ -18,4 +18,5 @@ mod list;
 mod load;
 mod nat;
 mod owners;
+mod restarts;
 mod scenarios;

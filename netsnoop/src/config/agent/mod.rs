@@ -18,7 +18,7 @@ use super::{Knowing, SourceConfig};
 use crate::cli::{AgentArgs, GlobalArgs};
 use crate::failure::Failure;
 
-pub use settings::{AgentSettings, JsonlSettings, Limits, OutputSettings, TextfileSettings};
+pub use settings::{AgentSettings, JsonlSettings, Limits, OutputSettings, PeriodicFile};
 pub use users::{UserPattern, UserRules};
 
 /// A file beyond this configures nothing.
@@ -38,6 +38,8 @@ pub struct AgentConfig {
     pub settings: AgentSettings,
     /// Where results go: as the file says, or the command line in its place.
     pub outputs: OutputSettings,
+    /// Where counts survive a restart: likewise.
+    pub state: Option<PeriodicFile>,
 }
 
 impl AgentConfig {
@@ -47,11 +49,12 @@ impl AgentConfig {
         let mut outputs = settings.outputs.clone();
         outputs.http = args.listen.or(outputs.http);
         if let Some(path) = args.textfile {
-            outputs.textfile = Some(TextfileSettings::at(path));
+            outputs.textfile = Some(PeriodicFile::textfile(path));
         }
         if let Some(path) = args.jsonl {
             outputs.jsonl = Some(JsonlSettings::at(Some(path)));
         }
+        let state = args.state.map(PeriodicFile::state).or_else(|| settings.state.clone());
         let knowing = Knowing::of_watch(&args.knowing).map_err(Failure::usage)?;
         let expression = vec![expression(&settings.destinations)];
         let services = settings.services.clone();
@@ -59,7 +62,7 @@ impl AgentConfig {
         if settings.services.name_wishes() != NameWishes::default() {
             sources.snapshot_length = sources.snapshot_length.max(NAMES_SNAPSHOT_LENGTH);
         }
-        Ok(Self { sources, file: args.config, settings, outputs: outputs.or_default() })
+        Ok(Self { sources, file: args.config, settings, outputs: outputs.or_default(), state })
     }
 }
 

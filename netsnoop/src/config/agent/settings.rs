@@ -18,6 +18,8 @@ use crate::cli::{address_block, interval};
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9774);
 /// How often the textfile is written: as often as a usual node_exporter is asked.
 const TEXTFILE_EVERY: Duration = Duration::from_secs(15);
+/// How often counts are written that are to survive: what a crash may lose.
+const STATE_EVERY: Duration = Duration::from_secs(30);
 /// Sets of labels that connections are counted by, before the rest is counted together.
 const SERIES: usize = 10_000;
 /// Records that wait for an output: two seconds of 15,000 connections a second with two lines each.
@@ -26,10 +28,11 @@ const QUEUE: usize = 65_536;
 const FILE_BYTES: u64 = 64 << 20;
 const FILES_KEPT: usize = 3;
 
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "services",
     "users",
     "outputs",
+    "state",
     "limits",
     "toolforge_metric",
     "http_service_regexes",
@@ -52,6 +55,8 @@ pub struct AgentSettings {
     pub destinations: Vec<Cidr>,
     /// Where results go.
     pub outputs: OutputSettings,
+    /// Where counts survive a restart.
+    pub state: Option<PeriodicFile>,
     /// How much is held.
     pub limits: Limits,
     /// Whether the ancestor's metric is written too.
@@ -63,15 +68,15 @@ pub struct AgentSettings {
 pub struct OutputSettings {
     /// Metrics over HTTP.
     pub http: Option<SocketAddr>,
-    /// Metrics in a file.
-    pub textfile: Option<TextfileSettings>,
+    /// Metrics in a file, for node_exporter's textfile collector.
+    pub textfile: Option<PeriodicFile>,
     /// Records as lines.
     pub jsonl: Option<JsonlSettings>,
 }
 
-/// A file for node_exporter's textfile collector.
+/// A file that is written again and again.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TextfileSettings {
+pub struct PeriodicFile {
     /// Where.
     pub path: PathBuf,
     /// How often it is written.
@@ -123,6 +128,9 @@ fn settings(problems: &mut Problems, root: &Section<'_>) -> AgentSettings {
         users: users(problems, root),
         destinations: root.parse_list(problems, "ips_to_listen_to", address_block),
         outputs: root.item("outputs").map(|item| outputs(problems, item)).unwrap_or_default(),
+        state: root
+            .item("state")
+            .and_then(|item| periodic_file(problems, item, |text| Ok(text.into()), PeriodicFile::state)),
         limits: limits(problems, root),
         toolforge_metric: root.parse(problems, "toolforge_metric", truth).unwrap_or(ancestral),
     }
@@ -212,18 +220,26 @@ fn outputs(problems: &mut Problems, item: &Item<'_>) -> OutputSettings {
         let listen = http.and_then(|http| http.parse(problems, "listen", listen_address));
         listen.unwrap_or(DEFAULT_LISTEN)
     });
-    let textfile = section.item("textfile").and_then(|item| textfile(problems, item));
+    let textfile = section
+        .item("textfile")
+        .and_then(|item| periodic_file(problems, item, textfile_path, PeriodicFile::textfile));
     let jsonl = section.has("jsonl").then(|| jsonl(problems, section.item("jsonl")));
     OutputSettings { http, textfile, jsonl }
 }
 
-fn textfile(problems: &mut Problems, item: &Item<'_>) -> Option<TextfileSettings> {
+fn periodic_file(
+    problems: &mut Problems,
+    item: &Item<'_>,
+    path: fn(&str) -> anyhow::Result<PathBuf>,
+    usual: fn(PathBuf) -> PeriodicFile,
+) -> Option<PeriodicFile> {
     let section = item.section(problems, &["path", "interval"]);
     if !section.has("path") {
-        item.refuse(problems, "a textfile has a path");
+        item.refuse(problems, "a file has a path");
     }
-    let every = section.parse(problems, "interval", interval).unwrap_or(TEXTFILE_EVERY);
-    Some(TextfileSettings { path: section.parse(problems, "path", textfile_path)?, every })
+    let every = section.parse(problems, "interval", interval);
+    let file = usual(section.parse(problems, "path", path)?);
+    Some(PeriodicFile { every: every.unwrap_or(file.every), ..file })
 }
 
 fn jsonl(problems: &mut Problems, item: Option<&Item<'_>>) -> JsonlSettings {
@@ -255,10 +271,15 @@ impl OutputSettings {
     }
 }
 
-impl TextfileSettings {
-    /// A file at `path`, written as often as usual.
-    pub const fn at(path: PathBuf) -> Self {
+impl PeriodicFile {
+    /// Metrics at `path`, written as often as usual.
+    pub const fn textfile(path: PathBuf) -> Self {
         Self { path, every: TEXTFILE_EVERY }
+    }
+
+    /// Counts at `path`, written as often as usual.
+    pub const fn state(path: PathBuf) -> Self {
+        Self { path, every: STATE_EVERY }
     }
 }
 

@@ -49,6 +49,8 @@ fn a_full_file_means_what_it_says() {
     assert_eq!((textfile.path, textfile.every.as_secs()), ("/run/netsnoop.prom".into(), 30));
     let jsonl = outputs.jsonl.unwrap();
     assert_eq!((jsonl.path, jsonl.max_bytes, jsonl.keep), (Some("/run/n.jsonl".into()), 1 << 20, 0));
+    let state = settings.state.unwrap();
+    assert_eq!((state.path, state.every.as_secs()), ("/var/lib/netsnoop/state.json".into(), 60));
     assert_eq!(settings.limits, Limits { series: 500, queue: 1000 });
 }
 
@@ -125,8 +127,10 @@ fn what_cannot_be_meant_is_told_with_its_place_and_key() {
     check("users: {include: ['/(/']}\n", "n.yaml:1:19: users.include[0]");
     check("outputs: {http: {listen: 80}}\n", "ADDRESS:PORT is expected");
     check("outputs: {textfile: {path: /run/x.txt}}\n", "must end in .prom");
-    check("outputs: {textfile: {interval: 5s}}\n", "a textfile has a path");
+    check("outputs: {textfile: {interval: 5s}}\n", "outputs.textfile: a file has a path");
     check("outputs: {textfile: {path: x.prom, interval: 10ms}}\n", "the shortest is 1 s");
+    check("state: {interval: 5s}\n", "n.yaml:1:8: state: a file has a path");
+    check("state: /var/lib/n.json\n", "state: keys are expected here: path, interval");
     check("outputs: {jsonl: {max_size: 5MB}}\n", "KiB, MiB or GiB");
     check("limits: {series: 0}\n", "1 to 1000000 is allowed");
     check("toolforge_metric: maybe\n", "true or false");

@@ -269,7 +269,7 @@ fn of_lookups(counters: &Counters) -> [Count; 15] {
 }
 
 /// How results got out.
-fn of_outputs(counters: &Counters) -> [Count; 7] {
+fn of_outputs(counters: &Counters) -> [Count; 9] {
     [
         of(
             "netsnoop_metrics_records_lost_total",
@@ -286,6 +286,16 @@ fn of_outputs(counters: &Counters) -> [Count; 7] {
             "netsnoop_textfile_failures_total",
             "Textfiles that could not be written.",
             &counters.textfile_failures,
+        ),
+        of(
+            "netsnoop_state_failures_total",
+            "Times that the state file could not be written.",
+            &counters.state_failures,
+        ),
+        of(
+            "netsnoop_state_put_aside_total",
+            "State files put aside at the start as they could not be understood.",
+            &counters.state_put_aside,
         ),
         of(
             "netsnoop_http_refused_total",

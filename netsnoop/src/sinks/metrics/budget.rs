@@ -5,11 +5,13 @@
 //! the busiest of them take the places of those that hardly come any more. So the top ones are exact from the start, or
 //! from the next round on if they come late.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::Duration;
 
 use netsnoop_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// How often places change hands, and activity is forgotten by half.
 const ROUND: Duration = Duration::from_secs(60);
@@ -43,7 +45,7 @@ struct Place<V> {
 }
 
 /// What the bound cost.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct BudgetCounts {
     /// Events that were counted together with others.
     pub(super) in_other: u64,
@@ -83,6 +85,28 @@ impl<K: Key, V: Default> Budget<K, V> {
         self.others.entry(if has_room { folded } else { K::rest() }).or_default()
     }
 
+    /// Puts in what was counted before, the busiest first. What finds no room, because there was more before, gives way as
+    /// it does to busier ones: counted together with others it would look as if it had just happened.
+    pub(super) fn restore(&mut self, mut entries: Vec<(K, V)>, busy: fn(&V) -> u64, counts: BudgetCounts) {
+        self.counts = counts;
+        // What took the rest comes after all that there may be room for.
+        entries.sort_by_key(|(key, value)| (*key == K::rest(), Reverse(busy(value))));
+        for (key, value) in entries {
+            let is_rest = key == K::rest();
+            if is_rest || key == key.folded() {
+                if is_rest || self.others.len() < self.folded_max() {
+                    self.others.insert(key, value);
+                } else {
+                    self.counts.replaced += 1;
+                }
+            } else if self.places.len() < self.capacity {
+                self.places.insert(key, Place { value, recent: 0 });
+            } else {
+                self.counts.replaced += 1;
+            }
+        }
+    }
+
     /// Everything counted, what is counted together last.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.places.iter().map(|(key, place)| (key, &place.value)).chain(&self.others)
@@ -118,7 +142,7 @@ impl<K: Key, V: Default> Budget<K, V> {
         self.round_ends = now + ROUND;
         let mut newcomers: Vec<_> = self.newcomers.drain().collect();
         if !newcomers.is_empty() {
-            newcomers.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+            newcomers.sort_by_key(|(_, count)| Reverse(*count));
             let mut idlest: Vec<_> =
                 self.places.iter().map(|(key, place)| (place.recent, key.clone())).collect();
             idlest.sort_by_key(|(recent, _)| *recent);
@@ -198,6 +222,23 @@ mod tests {
         assert_eq!((count(&budget, Number::One(2)), count(&budget, Number::One(3))), (Some(3), Some(1)));
         assert_eq!(count(&budget, Number::Rest), Some(5), "what was counted together stays there");
         assert_eq!(budget.counts(), BudgetCounts { in_other: 5, replaced: 1 });
+    }
+
+    #[test]
+    fn what_was_counted_before_is_there_again_as_far_as_there_is_room() {
+        let entries = || {
+            let own = [(1, 5), (2, 7), (3, 6)].map(|(number, count)| (Number::One(number), count));
+            own.into_iter().chain([(Number::Family(4), 2), (Number::Rest, 9)]).collect()
+        };
+        let check = |capacity: usize, expected: [Option<u64>; 5], replaced: u64| {
+            let mut budget: Budget<Number, u64> = Budget::new(capacity, second(0));
+            budget.restore(entries(), |count| *count, BudgetCounts { in_other: 11, replaced: 3 });
+            let found = [Number::One(1), Number::One(2), Number::One(3), Number::Family(4), Number::Rest];
+            assert_eq!(found.map(|key| count(&budget, key)), expected, "{capacity}");
+            assert_eq!(budget.counts(), BudgetCounts { in_other: 11, replaced: 3 + replaced });
+        };
+        check(10, [Some(5), Some(7), Some(6), Some(2), Some(9)], 0);
+        check(2, [None, Some(7), Some(6), None, Some(9)], 2);
     }
 
     proptest! {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::page::Family;
 
 /// Upper bounds in milliseconds, with how they are written in seconds: from a local answer to what stays open for an hour.
@@ -20,7 +22,7 @@ const BOUNDS: [(u64, &str); 11] = [
 ];
 
 /// Counts by size; those beyond the last bound are in the count alone.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Durations {
     buckets: [u64; BOUNDS.len()],
     count: u64,

@@ -5,6 +5,7 @@ mod books;
 mod budget;
 mod durations;
 mod page;
+mod saved;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -14,12 +15,13 @@ use std::sync::Arc;
 use netsnoop_core::connection::ConnectionRecord;
 use netsnoop_core::time::Timestamp;
 
-use crate::clock;
+use crate::clock::{self, WallClock};
 use crate::config::AgentSettings;
 use crate::counters::Counters;
-use crate::outlet::MetricsQuery;
+use crate::outlet::{CountsQuery, MetricsQuery};
 use crate::sinks::user_names::UserNames;
 use page::{Kind, Page, labels};
+use saved::Epoch;
 use tally::{Counts, Names, Tally};
 
 /// The metrics.
@@ -27,6 +29,9 @@ pub struct Metrics {
     tally: Tally,
     names: UserNames,
     counters: Arc<Counters>,
+    epoch: Epoch,
+    /// When this run began, in seconds since the epoch as the wall clock was then.
+    began: u64,
 }
 
 impl Names for UserNames {
@@ -36,9 +41,38 @@ impl Names for UserNames {
 }
 
 impl Metrics {
-    /// Nothing counted yet.
-    pub(super) fn new(settings: Arc<AgentSettings>, names: UserNames, counters: Arc<Counters>) -> Self {
-        Self { tally: Tally::new(settings, clock::now()), names, counters }
+    /// Nothing counted yet. The kernel's boot tells whether connections of an earlier run may live on.
+    pub(super) fn new(
+        settings: Arc<AgentSettings>,
+        names: UserNames,
+        counters: Arc<Counters>,
+        boot_id: Option<String>,
+    ) -> Self {
+        let now = clock::now();
+        let began = WallClock::read().to_unix_nanos(now) / 1_000_000_000;
+        let epoch = Epoch { counting_since: began, boot_id };
+        Self { tally: Tally::new(settings, now), names, counters, epoch, began }
+    }
+
+    /// Goes on from the counts of an earlier run. An error leaves it without any.
+    pub(super) fn restore(&mut self, counts: &[u8]) -> anyhow::Result<()> {
+        let earlier = saved::read(counts, &mut self.tally)?;
+        if earlier.boot_id.is_some() && earlier.boot_id == self.epoch.boot_id {
+            self.tally.resume();
+        }
+        self.epoch.counting_since = earlier.counting_since;
+        Ok(())
+    }
+
+    /// Answers with the counts for a later run.
+    pub(super) fn hand_out(&mut self, query: &CountsQuery) {
+        if query.last {
+            self.tally.settle(clock::now(), &mut self.names);
+        }
+        let counts = saved::write(&self.tally, &self.epoch);
+        if query.answer.try_send(counts).is_err() {
+            log::debug!("nobody waits for the counts any more");
+        }
     }
 
     /// Counts what a record tells.
@@ -62,11 +96,25 @@ impl Metrics {
         let mut page = Page::default();
         let build = labels(&[("version", env!("CARGO_PKG_VERSION")), ("commit", env!("NETSNOOP_COMMIT"))]);
         page.family("netsnoop_build_info", Kind::Gauge, "What is running.").sample(&build, 1);
+        self.write_times(&mut page);
         write_tally(&mut page, &self.tally);
         books::write(&mut page, &query.report, &query.rungs, &self.counters);
         if query.answer.try_send(page.into_bytes()).is_err() {
             log::debug!("nobody waits for the metrics any more");
         }
+    }
+
+    fn write_times(&self, page: &mut Page) {
+        let help = "When this process began to count, in seconds since 1970.";
+        page.single("process_start_time_seconds", Kind::Gauge, help, self.began);
+        let help = "When connections began to be counted, in seconds since 1970: earlier than the process where a \
+                    state file is kept.";
+        page.single(
+            "netsnoop_counting_since_timestamp_seconds",
+            Kind::Gauge,
+            help,
+            self.epoch.counting_since,
+        );
     }
 }
 
@@ -165,6 +213,9 @@ fn write_bounds(page: &mut Page, tally: &Tally) {
     page.single("netsnoop_series_replaced_total", Kind::Counter, help, counts.replaced);
     let help = "Connections not counted, by the settings for users and destinations.";
     page.single("netsnoop_connections_left_out_total", Kind::Counter, help, tally.left_out);
+    let help =
+        "Connections open already at a restart, not counted as opened again where a state file is kept.";
+    page.single("netsnoop_connections_resumed_total", Kind::Counter, help, tally.resumed);
     let help = "Connections that wait for their owner to be counted.";
     page.single("netsnoop_connections_undecided", Kind::Gauge, help, tally.undecided());
 }

@@ -13,6 +13,7 @@ use netsnoop_core::attribution::Reason;
 use netsnoop_core::connection::{ConnectionId, ConnectionRecord, ConnectionState, EndRecord, RecordEvent};
 use netsnoop_core::five_tuple::Transport;
 use netsnoop_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::budget::{Budget, Key};
 use super::durations::Durations;
@@ -26,7 +27,7 @@ const UNDECIDED_MAX: usize = 16_384;
 /// Services whose durations are told apart.
 const SERVICES_MAX: usize = 256;
 /// What stands in labels where series are counted together.
-const OTHER: &str = "other";
+pub(super) const OTHER: &str = "other";
 
 /// By what connections are counted.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -46,7 +47,7 @@ pub(super) struct SeriesKey {
 }
 
 /// What is counted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Counts {
     pub(super) opened: u64,
     pub(super) closed: u64,
@@ -82,6 +83,10 @@ pub(super) struct Tally {
     pub(super) node: Counts,
     /// Of users who are not told of, and of servers that are not looked at.
     pub(super) left_out: u64,
+    /// Open already when this run began, and so counted by the one before.
+    pub(super) resumed: u64,
+    /// Whether there was a run before that counted what was open already.
+    resumes: bool,
     pub(super) outcomes: BTreeMap<Outcome, u64>,
     pub(super) durations: BTreeMap<Arc<str>, Durations>,
     undecided: HashMap<ConnectionId, Arc<ConnectionRecord>>,
@@ -104,11 +109,23 @@ impl Tally {
             settings,
             node: Counts::default(),
             left_out: 0,
+            resumed: 0,
+            resumes: false,
             outcomes: BTreeMap::new(),
             durations: BTreeMap::new(),
             undecided: HashMap::new(),
             waiting: VecDeque::new(),
         }
+    }
+
+    /// What is open already was counted by the run before this one.
+    pub(super) fn resume(&mut self) {
+        self.resumes = true;
+    }
+
+    /// Puts in durations from before, as far as there is room.
+    pub(super) fn restore_durations(&mut self, durations: impl Iterator<Item = (Arc<str>, Durations)>) {
+        self.durations = durations.take(SERVICES_MAX + 1).collect();
     }
 
     /// Counts by other settings from now on. The bounds stay as they were.
@@ -155,6 +172,14 @@ impl Tally {
         }
     }
 
+    /// Counts all that waits, as there will be no more.
+    pub(super) fn settle(&mut self, now: Timestamp, names: &mut dyn Names) {
+        self.waiting.clear();
+        for record in std::mem::take(&mut self.undecided).into_values() {
+            self.count_opened(&record, now, names);
+        }
+    }
+
     /// Whether the ancestor's metric is wanted.
     pub(super) fn counts_dependencies(&self) -> bool {
         self.settings.toolforge_metric
@@ -166,6 +191,10 @@ impl Tally {
     }
 
     fn count_opened(&mut self, record: &ConnectionRecord, now: Timestamp, names: &mut dyn Names) {
+        if self.resumes && record.start.is_none() {
+            self.resumed += 1;
+            return;
+        }
         for (end, of) in [("client", &record.client), ("server", &record.server)] {
             if scope::is_local(of) {
                 *self.outcomes.entry(Outcome::of(end, of)).or_default() += 1;

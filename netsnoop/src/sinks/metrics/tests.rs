@@ -101,6 +101,68 @@ fn a_connections_life_is_counted_once_each_time() {
 }
 
 #[test]
+fn counts_go_on_after_a_restart() {
+    let settings = "limits: {series: 20}\ntoolforge_metric: true\n";
+    let mut before = tally(settings);
+    feed(&mut before, 1, samples::between_two_processes());
+    for id in 1..30 {
+        let uid = 10_000 + u32::try_from(id).unwrap();
+        feed(&mut before, 1, record(id, RecordEvent::Open, uid));
+        feed(&mut before, 1, record(id, RecordEvent::Close, uid));
+    }
+    let epoch = saved::Epoch { counting_since: 1_795_291_200, boot_id: Some("b".into()) };
+    let bytes = saved::write(&before, &epoch).unwrap();
+    let mut after = tally(settings);
+    assert_eq!(saved::read(&bytes, &mut after).unwrap(), epoch);
+    assert_eq!(page(&after), page(&before));
+    assert!(page(&before).contains("user=\"other\""), "{}", page(&before));
+
+    // What is open already was counted as opened then; its end was not.
+    after.resume();
+    for event in [RecordEvent::Open, RecordEvent::Close] {
+        feed(&mut after, 1, ConnectionRecord { start: None, ..record(99, event, 10_001) });
+    }
+    let more = |count: u64| format!("netsnoop_connections_closed_total{{{OF_WEB}}} {count}");
+    must_say(&before, &["netsnoop_node_connections_opened_total 29", &more(1)]);
+    must_say(
+        &after,
+        &["netsnoop_node_connections_opened_total 29", "netsnoop_connections_resumed_total 1", &more(2)],
+    );
+}
+
+#[test]
+fn what_holds_no_counts_is_told_and_changes_nothing() {
+    let mut written = tally("");
+    feed(&mut written, 1, record(1, RecordEvent::Open, 10_001));
+    let epoch = saved::Epoch { counting_since: 1, boot_id: None };
+    let good = String::from_utf8(saved::write(&written, &epoch).unwrap()).unwrap();
+    let check = |text: &str, expected: &str| {
+        let mut tally = tally("");
+        let error = format!("{:#}", saved::read(text.as_bytes(), &mut tally).unwrap_err());
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(tally.node, Counts::default(), "{text}");
+    };
+    check("", "no counts of netsnoop");
+    check("{\"version\":1}", "no counts of netsnoop");
+    check(&good[..good.len() - 9], "EOF");
+    check(&good.replace("\"netsnoop_state\":1", "\"netsnoop_state\":2"), "its version is 2");
+    check(&good.replace("\"role\":\"client\"", "\"role\":\"x\""), "'x' is not known here");
+    check(&good.replace("kernel_event", "hearsay"), "'hearsay' is not known here");
+    check(&good.replace("\"opened\":1", "\"opened\":-1"), "not understood");
+}
+
+#[test]
+fn at_the_end_nothing_is_waited_for() {
+    let mut tally = tally("");
+    let mut pending = record(1, RecordEvent::Open, 10_001);
+    pending.client.attribution = Attribution::unattributed(Reason::Pending);
+    feed(&mut tally, 1, pending);
+    must_say(&tally, &["netsnoop_node_connections_opened_total 0", "netsnoop_connections_undecided 1"]);
+    tally.settle(second(1), &mut people());
+    must_say(&tally, &["netsnoop_node_connections_opened_total 1", "netsnoop_connections_undecided 0"]);
+}
+
+#[test]
 fn a_pods_connection_is_of_its_pod_and_one_from_outside_of_the_server() {
     let mut tally = tally("");
     feed(&mut tally, 1, samples::between_two_processes());

@@ -27,7 +27,10 @@ pub(crate) struct Agent<'a> {
 impl<'a> Agent<'a> {
     /// Starts it with these settings and more arguments, and waits until it counts. `{folder}` is a folder for files.
     pub(crate) fn start(node: &'a Namespace, settings: &str, arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(node, tempfile::tempdir().unwrap(), settings, arguments)
+    }
+
+    fn start_in(node: &'a Namespace, folder: tempfile::TempDir, settings: &str, arguments: &[&str]) -> Self {
         let agent = Self { node, watch: run(node, &folder, settings, arguments), folder };
         assert!(agent.watch.is_ready(), "netsnoop does not start: {}", agent.watch.so_far());
         agent.wait_for("ready", |agent| (agent.ask("/readyz")?.0 == 200).then_some(()));
@@ -93,6 +96,23 @@ impl<'a> Agent<'a> {
     pub(crate) fn reload(&self, settings: &str) {
         fs::write(self.file("n.yaml"), settings).unwrap();
         self.watch.signal(Signal::HUP);
+    }
+
+    /// Ends it as a crash does, and starts it again with the same settings, files and more arguments.
+    pub(crate) fn crash_and_restart(self, arguments: &[&str]) -> Self {
+        let Self { node, watch, folder } = self;
+        // It is killed where it stands.
+        drop(watch);
+        let settings = fs::read_to_string(folder.path().join("n.yaml")).unwrap();
+        Self::start_in(node, folder, &settings, arguments)
+    }
+
+    /// Ends it in order, and starts it again likewise.
+    pub(crate) fn restart(self, arguments: &[&str]) -> Self {
+        let Self { node, watch, folder } = self;
+        assert!(watch.stop().status.success());
+        let settings = fs::read_to_string(folder.path().join("n.yaml")).unwrap();
+        Self::start_in(node, folder, &settings, arguments)
     }
 
     /// All it said on standard error.

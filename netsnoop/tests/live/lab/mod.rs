@@ -6,6 +6,7 @@
 pub(crate) mod agent;
 pub(crate) mod cgroup;
 pub(crate) mod ledger;
+pub(crate) mod prometheus;
 pub(crate) mod records;
 pub(crate) mod streams;
 pub(crate) mod traffic;
