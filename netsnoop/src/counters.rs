@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::scans::ScanTimes;
+
 /// One count. Relaxed: nothing is ordered by it, it is only summed up.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -26,6 +28,8 @@ impl Counter {
 /// The agent's counts, shared by sources and sinks.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// How long looking at the system took.
+    pub scans: ScanTimes,
     /// Frames that libpcap handed to us.
     pub packets_captured: Counter,
     /// Frames libpcap dropped because its buffer was full (`ps_drop`).

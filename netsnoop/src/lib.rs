@@ -20,6 +20,7 @@ pub mod pipeline;
 pub mod privileges;
 pub mod reconciling;
 pub mod rescans;
+pub mod scans;
 pub mod signals;
 pub mod sinks;
 pub mod sources;

@@ -23,6 +23,7 @@ use super::netns::{NamespaceVisitor, VisitError, inode_of};
 use super::proc_fs::{ProcRoot, ProcessDir, count_unreadable, read_file_at};
 use crate::clock;
 use crate::counters::Counters;
+use crate::scans::Scan;
 
 /// A runtime moves a process to its namespace right after fork and before exec. Until then its
 /// namespace is asked for at every refresh.
@@ -97,6 +98,7 @@ impl NamespaceIndex {
 
     /// Lists the processes, and asks those that are new or may have moved where they are.
     pub(super) fn refresh(&mut self, counters: &Counters, now: Timestamp) -> anyhow::Result<()> {
+        let _timing = counters.scans.begin(Scan::NamespaceIndex);
         self.refreshes += 1;
         let full = self.last_full.is_none_or(|last| now.since(last) >= FULL_REFRESH);
         // Whoever was there before the first look has had its time to move.

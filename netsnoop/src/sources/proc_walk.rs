@@ -23,6 +23,7 @@ use super::proc_fs::count_unreadable;
 use super::sock_diag::SockDiag;
 use crate::clock;
 use crate::counters::Counters;
+use crate::scans::Scan;
 
 /// The byte order tables are printed in here.
 pub(super) const HOST_ORDER: ByteOrder =
@@ -57,6 +58,7 @@ impl Walk {
 /// Walks the `/proc` at `proc_root` once, by those of `rungs` that read tables. The caller's thread
 /// stays in its namespace.
 pub fn read_all(proc_root: &Path, rungs: RungSet, counters: &Counters) -> anyhow::Result<Walk> {
+    let _timing = counters.scans.begin(Scan::Walk);
     on_own_thread(|visitor| walk(visitor, proc_root, rungs, counters))
 }
 

@@ -19,6 +19,7 @@ use super::pod_names::PodNames;
 use super::proc_fs::{ProcRoot, ProcessDir, count_unreadable, read_directory};
 use crate::clock;
 use crate::counters::Counters;
+use crate::scans::Scan;
 
 /// The cgroup tree is walked at most this often.
 const WALK_EVERY: Duration = Duration::from_secs(1);
@@ -55,6 +56,7 @@ impl FactsReader {
 
     /// What can still be told of `process`.
     pub fn read(&mut self, process: &Process, counters: &Counters) -> ProcessFacts {
+        let _timing = counters.scans.begin(Scan::ProcessFacts);
         let now = clock::now();
         let mut facts = self.read_living(process, counters).unwrap_or_else(|error| {
             count_unreadable(counters, error);

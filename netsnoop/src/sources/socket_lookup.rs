@@ -27,6 +27,7 @@ use super::process_start::ProcessStarts;
 use super::socket_tables::{Found, Tables};
 use crate::clock;
 use crate::counters::Counters;
+use crate::scans::Scan;
 
 /// Longest search for the holders of one question's sockets.
 const SEARCH_MAX: Duration = Duration::from_millis(500);
@@ -82,6 +83,7 @@ impl SocketLookup {
         wanted: &[FiveTuple],
         counters: &Counters,
     ) -> SocketSnapshot {
+        let _timing = counters.scans.begin(Scan::Lookup);
         let started = clock::now();
         // First the sockets, as they vanish first; who is there is looked at once they are known.
         let mut read = self.read(namespace, wanted, counters);

@@ -17,6 +17,7 @@ use super::proc_fs::count_unreadable;
 use super::rtnetlink::{Link, RtNetlink};
 use crate::clock;
 use crate::counters::Counters;
+use crate::scans::Scan;
 
 /// Looks once. The caller's thread stays in its namespace.
 pub fn read(proc_root: &Path, counters: &Counters) -> anyhow::Result<Topology> {
@@ -25,6 +26,7 @@ pub fn read(proc_root: &Path, counters: &Counters) -> anyhow::Result<Topology> {
 
 /// Looks once, from the thread that `index` belongs to.
 pub(super) fn read_with(index: &mut NamespaceIndex, counters: &Counters) -> anyhow::Result<Topology> {
+    let _timing = counters.scans.begin(Scan::Topology);
     let began = clock::now();
     index.refresh(counters, began)?;
     let mut namespaces: Vec<NamespaceFacts> =

@@ -77,6 +77,10 @@ fn prometheus_is_told_who_depends_on_what() {
     check_by_promtool(&lab, &agent.page());
     let page = agent.page();
     assert!(page.contains("netsnoop_metrics_records_lost_total 0\n"), "{page}");
+    for scan in ["topology", "process_facts"] {
+        let never = format!("netsnoop_scan_duration_seconds_count{{scan=\"{scan}\"}} 0\n");
+        assert!(page.contains(never.trim_end_matches("0\n")) && !page.contains(&never), "{page}");
+    }
     for expression in deployed_expressions(&lab) {
         prometheus.must_understand(&expression);
     }

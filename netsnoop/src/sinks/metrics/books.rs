@@ -8,6 +8,7 @@ use netsnoop_core::reconcile::TableSize;
 use super::page::{Kind, Page, labels};
 use crate::counters::{Counter, Counters};
 use crate::intake::Report;
+use crate::scans::{Scan, ScanReport, ScanTimes};
 
 /// A count with its name and meaning.
 struct Count {
@@ -33,6 +34,17 @@ pub(super) fn write(page: &mut Page, report: &Report, rungs: &[(Way, RungSet)], 
     }
     if let Some((_, tables)) = report.tables.first() {
         write_tables(page, tables);
+    }
+    write_scans(page, &counters.scans);
+}
+
+fn write_scans(page: &mut Page, scans: &ScanTimes) {
+    let help = "How long looking at the system took.";
+    let mut family = page.family("netsnoop_scan_duration_seconds", Kind::Histogram, help);
+    for scan in Scan::ALL {
+        if let Some(ScanReport { buckets, count, sum }) = scans.report(scan) {
+            family.histogram(&labels(&[("scan", scan.name())]), buckets, (count, sum));
+        }
     }
 }
 

@@ -42,15 +42,8 @@ impl Durations {
 
     /// Writes the samples; `labels` are those of all.
     pub(super) fn write(&self, family: &mut Family<'_>, labels: &str) {
-        let comma = if labels.is_empty() { "" } else { "," };
-        let mut so_far = 0;
-        for ((_, bound), count) in BOUNDS.iter().zip(self.buckets) {
-            so_far += count;
-            family.part("_bucket", &format!("{labels}{comma}le=\"{bound}\""), so_far);
-        }
-        family.part("_bucket", &format!("{labels}{comma}le=\"+Inf\""), self.count);
-        family.part("_sum", labels, self.sum.as_secs_f64());
-        family.part("_count", labels, self.count);
+        let buckets = BOUNDS.iter().zip(self.buckets).map(|((_, bound), count)| (*bound, count));
+        family.histogram(labels, buckets, (self.count, self.sum));
     }
 }
 

@@ -3,6 +3,7 @@
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>
 
 use std::fmt::{self, Display, Write};
+use std::time::Duration;
 
 /// What a family of samples is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,8 +61,26 @@ impl Family<'_> {
         self.part("", labels, value);
     }
 
+    /// A histogram: counts by upper bound as it is written, each without those below it, and the count and sum of all.
+    pub(super) fn histogram(
+        &mut self,
+        labels: &str,
+        buckets: impl IntoIterator<Item = (&'static str, u64)>,
+        (count, sum): (u64, Duration),
+    ) {
+        let comma = if labels.is_empty() { "" } else { "," };
+        let mut so_far = 0;
+        for (bound, within) in buckets {
+            so_far += within;
+            self.part("_bucket", &format!("{labels}{comma}le=\"{bound}\""), so_far);
+        }
+        self.part("_bucket", &format!("{labels}{comma}le=\"+Inf\""), count);
+        self.part("_sum", labels, sum.as_secs_f64());
+        self.part("_count", labels, count);
+    }
+
     /// A sample of a part of the family, such as `_count`.
-    pub(super) fn part(&mut self, part: &str, labels: &str, value: impl Display) {
+    fn part(&mut self, part: &str, labels: &str, value: impl Display) {
         let name = self.name;
         if labels.is_empty() {
             self.page.put(format_args!("{name}{part} {value}\n"));
@@ -104,8 +123,7 @@ mod tests {
         let mut family = page.family("netsnoop_x_total", Kind::Counter, "Of x.");
         family.sample(&labels(&[("user", "a\"b\\c\nd"), ("pod", "")]), 3);
         let mut family = page.family("netsnoop_x_seconds", Kind::Histogram, "How long.");
-        family.part("_bucket", &labels(&[("le", "+Inf")]), 2);
-        family.part("_sum", "", 0.5);
+        family.histogram("", [("0.1", 1), ("1", 3)], (5, Duration::from_millis(500)));
         let expected = "\
 # HELP netsnoop_up Whether it is.
 # TYPE netsnoop_up gauge
@@ -115,8 +133,11 @@ netsnoop_up 1
 netsnoop_x_total{user=\"a\\\"b\\\\c\\nd\",pod=\"\"} 3
 # HELP netsnoop_x_seconds How long.
 # TYPE netsnoop_x_seconds histogram
-netsnoop_x_seconds_bucket{le=\"+Inf\"} 2
+netsnoop_x_seconds_bucket{le=\"0.1\"} 1
+netsnoop_x_seconds_bucket{le=\"1\"} 4
+netsnoop_x_seconds_bucket{le=\"+Inf\"} 5
 netsnoop_x_seconds_sum 0.5
+netsnoop_x_seconds_count 5
 ";
         assert_eq!(String::from_utf8(page.into_bytes()).unwrap(), expected);
     }

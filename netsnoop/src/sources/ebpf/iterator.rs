@@ -24,6 +24,7 @@ use super::programs::TASK_FILE_ITER;
 use super::report::{Cause, Failure};
 use crate::clock;
 use crate::counters::Counters;
+use crate::scans::Scan;
 
 /// What one read of an iterator's file can give at most: the kernel buffers 8 pages
 /// (<https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/bpf_iter.c#L92>).
@@ -52,6 +53,7 @@ impl SocketIterator {
 
     /// Reads every socket that a process holds: one snapshot for each namespace that has any.
     pub fn read_sockets(&mut self, counters: &Counters) -> Result<Vec<SocketSnapshot>> {
+        let _timing = counters.scans.begin(Scan::Iterator);
         let started = clock::now();
         let mut file = self.open_file()?;
         let mut rows = HeldRows::default();
