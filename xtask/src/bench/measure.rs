@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::contestants::{Contestant, SERVER_PORT};
 use super::process::{cpu_seconds, peak_mebibytes, wait_until_quiet};
+use crate::shell;
 
 /// Connections at once.
 const LOAD_THREADS: &str = "4";
@@ -48,13 +49,13 @@ pub(crate) struct Bench<'a> {
 }
 
 /// A child that is ended by us: by the end of its input, or by SIGINT.
-struct Part {
-    child: Child,
+pub(super) struct Part {
+    pub(super) child: Child,
     input: Option<ChildStdin>,
 }
 
 impl Part {
-    fn start(command: &mut Command) -> Result<Self> {
+    pub(super) fn start(command: &mut Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
             .spawn()
@@ -74,9 +75,21 @@ impl Part {
         Ok(used)
     }
 
-    fn interrupt(self) -> Result<f64> {
+    /// Has it end, and tells its CPU time.
+    pub(super) fn interrupt(self) -> Result<f64> {
         kill_process(Pid::from_child(&self.child), Signal::INT).context("ending a contestant")?;
         self.end()
+    }
+}
+
+/// Nothing is left behind by a run that fails.
+impl Drop for Part {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait()
+            && let Err(error) = self.child.kill().and_then(|()| self.child.wait())
+        {
+            shell::warn(&format!("ending a child of the bench: {error}"));
+        }
     }
 }
 

@@ -47,7 +47,7 @@ use crate::{prerequisites, shell, test};
 
 pub(crate) use self::score::Score;
 
-pub(crate) use self::player::{HoldArguments, PlayArguments, hold, play};
+pub(crate) use self::player::{HoldArguments, PlayArguments, become_user, end_with_parent, hold, play};
 
 /// What `truth` takes.
 #[derive(clap::Args)]

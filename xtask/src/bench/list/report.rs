@@ -1,15 +1,13 @@
 //! What was measured, as tables in Markdown, and whether the figures hold.
 
 use std::fmt::Write;
-use std::fs;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use super::measure::{Sample, Size};
 use super::{Contestant, Measured, Results, versions};
+use crate::bench::machine;
 use crate::bench::table::median;
-use crate::shell;
 
 /// Memory that a list from `/proc` may take, in MiB.
 const PROC_MEBIBYTES_MAX: f64 = 64.0;
@@ -128,17 +126,5 @@ impl Report {
 
 /// When, where, with what.
 fn setting(runs: u32) -> Result<String> {
-    let date = shell::read(Command::new("date").args(["--utc", "+%F"]))?;
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").context("reading the kernel's version")?;
-    // What follows the version is the distributor's and says nothing here.
-    let kernel = kernel.trim().split('-').next().unwrap_or_default().to_owned();
-    // What else the machine does shows in all that follows.
-    let load = fs::read_to_string("/proc/loadavg").context("reading how busy the machine is")?;
-    let load = load.split(' ').nth(1).unwrap_or_default().to_owned();
-    let processors = std::thread::available_parallelism().context("counting processors")?;
-    Ok(format!(
-        "{}, Linux {kernel}, {processors} processors, load average {load}; medians of {runs} runs of whole processes. Versions: {}.\n",
-        date.trim(),
-        versions()?,
-    ))
+    Ok(format!("{}; medians of {runs} runs of whole processes. Versions: {}.\n", machine()?, versions()?,))
 }
