@@ -6,7 +6,7 @@
 //!
 //! Layers, each knowing only those to its left:
 //! vocabulary (`time` `five_tuple` `namespace` `socket` `process` `attribution` `translation`) <- decoders
-//! (`packet` `proc_text` `kernel_record` `conntrack` `server_name`) <- `observation` <- `reconcile` -> `connection` <- `comparison`.
+//! (`packet` `proc_text` `kernel_record` `conntrack` `server_name` `passwd`) <- `observation` <- `reconcile` -> `connection` <- `comparison`.
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
@@ -38,6 +38,7 @@ pub mod listing_record;
 pub mod namespace;
 pub mod observation;
 pub mod packet;
+pub mod passwd;
 pub mod proc_text;
 pub mod process;
 pub mod reconcile;

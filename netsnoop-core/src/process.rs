@@ -90,6 +90,20 @@ pub struct ProcessFacts {
     pub executable: Option<Arc<str>>,
     /// The container it runs in.
     pub container: Option<Container>,
+    /// Who it is by the container's own account.
+    pub container_user: Option<ContainerUser>,
+}
+
+/// A user as the container has it: its number in the container's user namespace, and the name in the container's passwd
+/// file. Whoever made the container's files chose that name, so it is never one with the node's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ContainerUser {
+    /// The number on the node that this is about.
+    pub uid: u32,
+    /// The number inside.
+    pub id: u32,
+    /// The name inside.
+    pub name: Option<Arc<str>>,
 }
 
 /// A container, as its cgroup path and the kubelet's file names tell.

@@ -59,6 +59,8 @@ pub struct SourceConfig {
     pub settle: Duration,
     /// The named services.
     pub services: Services,
+    /// Whether what containers call their users is told, so that their passwd files are read.
+    pub container_users: bool,
     /// The node's proc file system.
     pub proc_root: PathBuf,
     /// 0 warnings, 1 what is going on, 2 and more the kernel programs' own words too.
@@ -163,12 +165,10 @@ impl WatchConfig {
         let WatchArgs { capture, knowing, select, count, print, expression } = args;
         let knowing = Knowing::of_watch(&knowing).map_err(Failure::usage)?;
         let (services, owners) = selection(select).map_err(Failure::usage)?;
-        Ok(Self {
-            sources: SourceConfig::decide((capture, expression), knowing, services, global),
-            owners,
-            count,
-            output: output(&print, global.color),
-        })
+        let output = output(&print, global.color);
+        let mut sources = SourceConfig::decide((capture, expression), knowing, services, global);
+        sources.container_users = output.format == OutputFormat::Jsonl && !output.numeric;
+        Ok(Self { sources, owners, count, output })
     }
 }
 
@@ -260,6 +260,7 @@ impl SourceConfig {
             ebpf_required: knowing.ebpf_required,
             settle: knowing.settle,
             services,
+            container_users: false,
             proc_root: global.proc_root.clone(),
             verbosity: global.verbose,
         }

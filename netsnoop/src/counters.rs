@@ -98,6 +98,10 @@ pub struct Counters {
     pub user_names_failed: Counter,
     /// User names forgotten because too many were kept.
     pub user_names_evicted: Counter,
+    /// Containers' own user names that could not be read.
+    pub container_users_failed: Counter,
+    /// Containers' own user names not asked for, as reading one of them did not end.
+    pub container_users_unasked: Counter,
     /// Shown connections that a full table forgot, so that their end may be told without their beginning.
     pub followed_evicted: Counter,
 }

@@ -18,6 +18,8 @@ pub enum Job {
     Starter,
     /// Answers lookups: `/proc` of other users, other network namespaces, the socket iterator.
     Lookup,
+    /// Reads the passwd files of containers.
+    ContainerUsers,
     /// Reads the events of connection tracking, and all of it again after a loss.
     Conntrack,
     /// Reads the kernel half's ring.
@@ -40,6 +42,8 @@ impl Job {
                 .union(CapabilitySet::NET_ADMIN)
                 .union(CapabilitySet::BPF)
                 .union(CapabilitySet::PERFMON),
+            // Another process's root is for those who may trace it (man 5 proc_pid_root), and may be closed to others.
+            Self::ContainerUsers => CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_READ_SEARCH),
             // Every question is refused without it, and so is the subscription, which may come as late as the
             // module; NET_BROADCAST is for the events of other namespaces (man 7 netlink).
             Self::Conntrack => CapabilitySet::NET_ADMIN.union(CapabilitySet::NET_BROADCAST),
@@ -98,6 +102,7 @@ mod tests {
     fn a_thread_keeps_what_its_job_needs_and_never_gains() {
         check(&[Job::Lookup]);
         check(&[Job::Starter, Job::Conntrack]);
+        check(&[Job::Starter, Job::ContainerUsers]);
         check(&[Job::Starter, Job::KernelEvents]);
         check(&[Job::Starter, Job::Opened]);
         check(&[Job::Opened, Job::Lookup]);

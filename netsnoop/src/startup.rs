@@ -88,10 +88,14 @@ pub fn open(config: &SourceConfig, counters: &Arc<Counters>) -> Result<Opened, F
         .with_context(|| format!("reading the namespaces below {}", config.proc_root.display()))?;
     // Listed before the sockets, so that what is in their tables under two names is known to be one.
     let (conntrack, translations) = open_conntrack(&config.proc_root, counters);
-    let tools = LookupTools { iterator: ebpf.take_iterator(), link_events: link_events.pop() };
+    let tools = LookupTools {
+        iterator: ebpf.take_iterator(),
+        link_events: link_events.pop(),
+        ..LookupTools::default()
+    };
     let mut ways = vec![open_way(config, (Way::Main, config.rungs), tools, counters)?];
     if let Some(rungs) = config.compared_with {
-        let tools = LookupTools { iterator: None, link_events: link_events.pop() };
+        let tools = LookupTools { link_events: link_events.pop(), ..LookupTools::default() };
         ways.push(open_way(config, (Way::Tables, rungs), tools, counters)?);
     }
     Ok(Opened {
@@ -149,6 +153,7 @@ fn open_way(
             proc_root: config.proc_root.clone(),
             rungs,
             hears_exits: false,
+            container_users: config.container_users,
             cgroup_root: None,
             container_logs: PathBuf::from(CONTAINER_LOGS),
         },

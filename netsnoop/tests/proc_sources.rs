@@ -196,6 +196,7 @@ fn settings(rungs: RungSet) -> LookupSettings {
         way: Way::Main,
         proc_root: "/proc".into(),
         rungs,
+        container_users: false,
         hears_exits: true,
         cgroup_root: None,
         container_logs: "/var/log/containers".into(),
@@ -430,7 +431,7 @@ fn a_namespace_that_lives_for_a_moment_is_told_of_as_it_comes_and_goes() {
         ready_in.send(()).unwrap();
         change(veth("here", "peer", pid), NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
         linked_in.send(()).unwrap();
-        let tools = LookupTools { iterator: None, link_events };
+        let tools = LookupTools { link_events, ..LookupTools::default() };
         lookup::run(&receiver, intake, settings(only(Rung::Proc)), tools).unwrap();
     });
     ready.recv().unwrap();

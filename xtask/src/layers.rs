@@ -26,7 +26,7 @@ const CORE_DEPENDENCIES: [&str; 6] =
 
 /// Core's modules by layer, and the layers each may name besides itself. Decoders are layers of their
 /// own, so that none knows another.
-const CORE_LAYERS: [(&str, &[&str], &[&str]); 14] = [
+const CORE_LAYERS: [(&str, &[&str], &[&str]); 15] = [
     (
         "vocabulary",
         &[
@@ -47,6 +47,7 @@ const CORE_LAYERS: [(&str, &[&str], &[&str]); 14] = [
     ("packet decoder", &["packet"], &["vocabulary"]),
     ("name decoder", &["server_name"], &["vocabulary", "packet decoder"]),
     ("proc decoder", &["proc_text"], &["vocabulary"]),
+    ("passwd decoder", &["passwd"], &["vocabulary"]),
     ("conntrack decoder", &["conntrack"], &["vocabulary"]),
     ("observation", &["observation"], &["vocabulary", "packet decoder"]),
     ("kernel record decoder", &["kernel_record"], &["vocabulary", "observation"]),

@@ -13,6 +13,7 @@ pub mod packet_table;
 pub mod process;
 pub mod sctp_tables;
 pub mod sockstat;
+pub mod uid_map;
 
 /// The rows of a text, one a line, and a count of the lines that could not be decoded.
 ///

@@ -110,7 +110,7 @@ impl ProcessTable {
             None => self.insert(process.id, process.name),
         };
         entry.name = process.name;
-        entry.facts = Arc::new(ProcessFacts { executable, container: entry.facts.container.clone() });
+        entry.facts = Arc::new(ProcessFacts { executable, ..(*entry.facts).clone() });
     }
 
     /// The process has ended.

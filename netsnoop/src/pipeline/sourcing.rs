@@ -11,6 +11,7 @@ use crate::privileges::Job;
 use crate::rescans::{self, RescanSender};
 use crate::sources::capture::{Capture, CaptureError, Progress};
 use crate::sources::conntrack::{self, Conntrack, Unavailable};
+use crate::sources::container_users::{self, ContainerUsers};
 use crate::sources::lookup;
 use crate::startup::OpenedWay;
 
@@ -57,9 +58,12 @@ pub(super) fn start_conntrack(
 
 /// Starts the thread that answers a way's questions; returns where they are put.
 pub(super) fn start_lookups(
-    OpenedWay { lookups, tools, .. }: OpenedWay,
+    OpenedWay { lookups, mut tools, .. }: OpenedWay,
     intake: Intake,
 ) -> anyhow::Result<RescanSender> {
+    if lookups.container_users {
+        tools.container_users = Some(start_container_users()?);
+    }
     let (rescans_in, rescans) = rescans::channel(RESCANS)?;
     // Not joined: it ends when the reconciler does, and an answer nobody waits for may take its time.
     spawn("lookup", Job::Lookup, move || {
@@ -68,4 +72,12 @@ pub(super) fn start_lookups(
         }
     })?;
     Ok(rescans_in)
+}
+
+/// Starts the thread that reads what containers call their users; returns where it is asked.
+fn start_container_users() -> anyhow::Result<ContainerUsers> {
+    let (users, reader) = container_users::channel();
+    // Not joined: a file of a container's may keep it for ever.
+    spawn("container-users", Job::ContainerUsers, move || reader.run())?;
+    Ok(users)
 }

@@ -8,12 +8,12 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use netsnoop_core::passwd;
 use netsnoop_core::time::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock;
 use crate::counters::Counters;
-use crate::sinks::user_names::parse_passwd_line;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -107,7 +107,7 @@ impl Getent {
         };
         Ok(text
             .split(|byte| *byte == b'\n')
-            .filter_map(parse_passwd_line)
+            .filter_map(passwd::decode_line)
             .map(|(name, uid)| (uid, name))
             .collect())
     }
@@ -213,7 +213,7 @@ fn answer_of(child: &mut Child, status: ExitStatus) -> io::Result<Option<Arc<str
 }
 
 fn first_entry(text: &[u8]) -> Option<(Arc<str>, u32)> {
-    text.split(|byte| *byte == b'\n').find_map(parse_passwd_line)
+    text.split(|byte| *byte == b'\n').find_map(passwd::decode_line)
 }
 
 /// Reads up to the end, the limit or the deadline.

@@ -134,6 +134,11 @@ fn remarks(ledgers: &[(Way, Ledger)], counters: &Counters) -> Vec<Remark> {
             "user names that the name service did not tell",
             "; -n asks for none",
         ),
+        remark(
+            counters.container_users_failed.get() + counters.container_users_unasked.get(),
+            "user names that containers did not tell",
+            "; -n asks for none",
+        ),
         remark(counters.user_names_evicted.get(), "user names forgotten as the table was full", ""),
         remark(
             counters.followed_evicted.get(),

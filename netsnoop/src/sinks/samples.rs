@@ -10,7 +10,7 @@ use netsnoop_core::connection::{
 };
 use netsnoop_core::five_tuple::{Endpoint, Transport};
 use netsnoop_core::namespace::NamespaceKey;
-use netsnoop_core::process::{Comm, Container, Pod, Process, ProcessFacts, ProcessId};
+use netsnoop_core::process::{Comm, Container, ContainerUser, Pod, Process, ProcessFacts, ProcessId};
 use netsnoop_core::service::Service;
 use netsnoop_core::time::Timestamp;
 
@@ -72,7 +72,12 @@ pub(super) fn between_two_processes() -> ConnectionRecord {
         pod: Some(Arc::new(pod)),
         name: Some("app".into()),
     };
-    let facts = ProcessFacts { executable: Some("/usr/bin/curl".into()), container: Some(container) };
+    let user = ContainerUser { uid: 10001, id: 33, name: Some("www-data".into()) };
+    let facts = ProcessFacts {
+        executable: Some("/usr/bin/curl".into()),
+        container: Some(container),
+        container_user: Some(user),
+    };
     let curl = Attribution::process(process(29786, "curl", 10001), Evidence::KernelEvent);
     let redis = Attribution::process(process(800, "redis-server", 999), Evidence::Listener);
     let client = EndRecord {

@@ -155,6 +155,8 @@ pub(super) struct ContainerKeys<'a> {
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     runtime: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<User<'a>>,
 }
 
 /// Where in Kubernetes a container is.
@@ -282,7 +284,10 @@ impl<'a> End<'a> {
             netns: end.namespace.map(Netns::from),
             process: end.attribution.owning_process().map(|process| ProcessKeys::new(process, facts, clock)),
             user: end_uid(end).map(|id| User { id, name: user_name }),
-            container: container.map(ContainerKeys::new),
+            container: container.map(|container| ContainerKeys {
+                user: container_user(end),
+                ..ContainerKeys::new(container)
+            }),
             k8s: container.and_then(Kubernetes::new),
             attribution: AttributionKeys::new(end, clock),
         }
@@ -305,7 +310,7 @@ impl<'a> ProcessKeys<'a> {
 impl<'a> ContainerKeys<'a> {
     /// Of a container.
     pub(super) fn new(container: &'a Container) -> Self {
-        Self { id: &container.id, runtime: container.runtime }
+        Self { id: &container.id, runtime: container.runtime, user: None }
     }
 }
 
@@ -352,6 +357,12 @@ impl From<Io> for IoBytes {
     fn from(io: Io) -> Self {
         Self { sent_bytes: io.sent_bytes, received_bytes: io.received_bytes }
     }
+}
+
+/// Who an end's user is inside of its container, if that is known of this very user.
+fn container_user(end: &EndRecord) -> Option<User<'_>> {
+    let user = end.facts.as_deref()?.container_user.as_ref()?;
+    (end_uid(end) == Some(user.uid)).then_some(User { id: user.id, name: user.name.as_deref() })
 }
 
 /// The uid of an end: its process's, or that of all processes that share it, else its socket's.

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use netsnoop_core::passwd;
 use netsnoop_core::time::Timestamp;
 use rustix::fs::{Mode, OFlags, open, openat};
 
@@ -183,20 +184,10 @@ fn read_if_changed(etc: &OwnedFd, known: Option<Version>) -> io::Result<Option<(
 /// Reads passwd text (man 5 passwd); of several names of one uid the first is it, as in getpwuid(3).
 fn parse_passwd(text: &[u8]) -> HashMap<u32, Arc<str>> {
     let mut names = HashMap::new();
-    for (name, uid) in text.split(|byte| *byte == b'\n').filter_map(parse_passwd_line) {
+    for (name, uid) in text.split(|byte| *byte == b'\n').filter_map(passwd::decode_line) {
         names.entry(uid).or_insert(name);
     }
     names
-}
-
-/// Name and uid of a passwd line; `None` for anything else (comments, NIS markers, broken lines).
-pub(super) fn parse_passwd_line(line: &[u8]) -> Option<(Arc<str>, u32)> {
-    let line = String::from_utf8_lossy(line);
-    let mut fields = line.split(':');
-    let (name, _password, uid) = (fields.next()?, fields.next()?, fields.next()?);
-    let is_name = !name.is_empty() && !name.starts_with(['#', '+', '-']);
-    // A uid that is no number makes the line none of a user's.
-    is_name.then(|| uid.parse().map(|uid| (Arc::from(name), uid)).ok()).flatten()
 }
 
 #[cfg(test)]

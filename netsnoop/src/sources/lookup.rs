@@ -9,6 +9,7 @@ use std::time::Duration;
 use netsnoop_core::attribution::{RungSet, Way};
 use netsnoop_core::observation::{Observation, Rescan};
 
+use super::container_users::ContainerUsers;
 use super::ebpf::iterator::SocketIterator;
 use super::link_events::LinkEvents;
 use super::namespace_index::NamespaceIndex;
@@ -32,6 +33,8 @@ pub struct LookupSettings {
     pub rungs: RungSet,
     /// Whether to hear of processes that end, as no kernel hook tells of them.
     pub hears_exits: bool,
+    /// Whether what containers call their users is told.
+    pub container_users: bool,
     /// Where the cgroup v2 tree is mounted; `None` to find it in the mount table.
     pub cgroup_root: Option<PathBuf>,
     /// The kubelet's directory of log links, whose names tell pods (`/var/log/containers`).
@@ -50,6 +53,8 @@ pub struct LookupTools {
     /// With these, what changes in the topology is told as it happens, and always before an answer about sockets: so
     /// an answer is never taken for that of a namespace that is known to be another one by then.
     pub link_events: Option<LinkEvents>,
+    /// With these, what containers call their users is told.
+    pub container_users: Option<ContainerUsers>,
 }
 
 /// Answers until nobody asks or nobody listens any more. Call it on a thread of its own.
@@ -60,7 +65,12 @@ pub fn run(
     tools: LookupTools,
 ) -> anyhow::Result<()> {
     let index = NamespaceIndex::new(&settings.proc_root, NamespaceVisitor::new()?)?;
-    let facts = FactsReader::new(&settings.proc_root, settings.cgroup_root, &settings.container_logs)?;
+    let facts = FactsReader::new(
+        &settings.proc_root,
+        settings.cgroup_root,
+        &settings.container_logs,
+        tools.container_users,
+    )?;
     let mut lookups = Lookups {
         sockets: SocketLookup::new(index, settings.rungs, settings.hears_exits),
         facts,

@@ -2,6 +2,7 @@
 
 pub mod capture;
 pub mod conntrack;
+pub mod container_users;
 pub mod ebpf;
 mod holders;
 pub mod inventory;

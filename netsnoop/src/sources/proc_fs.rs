@@ -189,6 +189,12 @@ impl ProcessDir {
             .map_err(|error| self.why(error))
     }
 
+    /// Its root directory, as a place to look from.
+    pub(super) fn open_root(&self) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat(&self.dir, c"root", flags, Mode::empty()).map_err(|error| self.why(error))
+    }
+
     /// Reads a file of it whole.
     pub(super) fn read(&self, name: &str, text: &mut Vec<u8>) -> Result<(), Errno> {
         read_file_at(&self.dir, name, text)

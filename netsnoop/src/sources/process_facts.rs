@@ -15,6 +15,7 @@ use netsnoop_core::process::{Container, Process, ProcessFacts};
 use netsnoop_core::time::Timestamp;
 use rustix::io::Errno;
 
+use super::container_users::ContainerUsers;
 use super::pod_names::PodNames;
 use super::proc_fs::{ProcRoot, ProcessDir, count_unreadable, read_directory};
 use crate::clock;
@@ -34,6 +35,7 @@ pub struct FactsReader {
     proc_root: ProcRoot,
     pods: PodNames,
     cgroups: CgroupTree,
+    container_users: Option<ContainerUsers>,
     text: Vec<u8>,
 }
 
@@ -43,6 +45,7 @@ impl FactsReader {
         proc_root: &Path,
         cgroup_root: Option<PathBuf>,
         container_logs: &Path,
+        container_users: Option<ContainerUsers>,
     ) -> anyhow::Result<Self> {
         let proc_root = ProcRoot::open(proc_root)?;
         let root = cgroup_root.or_else(|| find_cgroup2(&proc_root));
@@ -50,6 +53,7 @@ impl FactsReader {
             proc_root,
             pods: PodNames::new(container_logs),
             cgroups: CgroupTree { root, containers: HashMap::new(), last_walk: None },
+            container_users,
             text: Vec::new(),
         })
     }
@@ -89,7 +93,11 @@ impl FactsReader {
             }
         };
         dir.read("cgroup", &mut self.text)?;
-        Ok(ProcessFacts { executable, container: decode_cgroup_file(&self.text) })
+        let container = decode_cgroup_file(&self.text);
+        let asked = self.container_users.as_mut().zip(container.as_ref());
+        let container_user =
+            asked.and_then(|(users, container)| users.user((dir, &container.id), process.uid, counters));
+        Ok(ProcessFacts { executable, container, container_user })
     }
 }
 

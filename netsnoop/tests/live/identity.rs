@@ -1,6 +1,8 @@
 //! Who is who where it is easy to get wrong: the same five-tuple in two namespaces, shared sockets,
 //! containers, filters by owner.
 
+use std::fs;
+use std::path::Path;
 use std::process;
 
 use crate::lab::cgroup::Cgroup;
@@ -81,12 +83,25 @@ fn a_process_in_a_pods_cgroup_is_told_with_its_pod_and_container() {
     let address = lab.server.v4(7104);
     let server = lab.server().serve(&format!("serve tcp {address}"));
     let outsider = lab.client().run(&format!("connect exchange {address}"));
-    let client = Actor { cgroup: Some(&cgroup), ..lab.client() }.start(&format!("connect hold {address}"));
+    let folder = tempfile::tempdir().unwrap();
+    let passwd = folder.path().join("passwd");
+    fs::write(&passwd, format!("root:x:0:0\ninmate:x:{}:1\n", lab.client().uid)).unwrap();
+    let container_account = Path::new("/etc/passwd").exists().then_some(&*passwd);
+    let actor = Actor { cgroup: Some(&cgroup), passwd: container_account, ..lab.client() };
+    let client = actor.start(&format!("connect hold {address}"));
     let truth = client.wait_for("connect");
     server.wait_for_where("accept", |accepted| accepted.remote == truth.local);
     let record = watch.wait_for("the container's connection", |record| record.server.port == 7104);
     record.client.must_be(&truth, &["kernel_event"]);
     assert_eq!(record.client.container.as_ref().map(|found| &found.id), Some(&container), "{record:#?}");
+    if container_account.is_some() {
+        // The container's name for it and the node's are kept apart.
+        let user = record.client.container.as_ref().and_then(|found| found.user.as_ref());
+        let known = user.map(|user| (user.id, user.name.as_deref()));
+        assert_eq!(known, Some((lab.client().uid, Some("inmate"))), "{record:#?}");
+        let on_the_node = record.client.user.as_ref().and_then(|user| user.name.as_deref());
+        assert_ne!(on_the_node, Some("inmate"), "{record:#?}");
+    }
     let pod = record.client.k8s.as_ref().map(|k8s| k8s["pod"]["uid"].clone());
     assert_eq!(pod, Some(uid.into()), "{record:#?}");
     client.finish();

@@ -59,6 +59,7 @@ impl AgentConfig {
         let expression = vec![expression(&settings.destinations)];
         let services = settings.services.clone();
         let mut sources = SourceConfig::decide((args.capture, expression), knowing, services, global);
+        sources.container_users = outputs.jsonl.is_some();
         if settings.services.name_wishes() != NameWishes::default() {
             sources.snapshot_length = sources.snapshot_length.max(NAMES_SNAPSHOT_LENGTH);
         }

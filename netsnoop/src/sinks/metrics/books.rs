@@ -29,7 +29,8 @@ pub(super) fn write(page: &mut Page, report: &Report, rungs: &[(Way, RungSet)], 
     }
     let (of_capture, of_lookups) = (of_capture(counters), of_lookups(counters));
     let (of_links, of_outputs) = (of_links(counters), of_outputs(counters));
-    for count in of_capture.iter().chain(&of_lookups).chain(&of_links).chain(&of_outputs) {
+    let of_users = of_users(counters);
+    for count in of_capture.iter().chain(&of_lookups).chain(&of_users).chain(&of_links).chain(&of_outputs) {
         page.single(count.name, Kind::Counter, count.help, count.value);
     }
     if let Some((_, tables)) = report.tables.first() {
@@ -212,7 +213,7 @@ fn of_links(counters: &Counters) -> [Count; 3] {
 }
 
 /// How looking things up went.
-fn of_lookups(counters: &Counters) -> [Count; 15] {
+fn of_lookups(counters: &Counters) -> [Count; 13] {
     [
         of("netsnoop_names_read_total", "Names of servers read from packets.", &counters.names_read),
         of(
@@ -266,6 +267,22 @@ fn of_lookups(counters: &Counters) -> [Count; 15] {
             "netsnoop_conntrack_overflows_total",
             "Times that the kernel had no room for events of connection tracking.",
             &counters.conntrack_overflows,
+        ),
+    ]
+}
+
+/// How users got their names.
+fn of_users(counters: &Counters) -> [Count; 4] {
+    [
+        of(
+            "netsnoop_container_users_failed_total",
+            "Names that containers have for their users which could not be read.",
+            &counters.container_users_failed,
+        ),
+        of(
+            "netsnoop_container_users_unasked_total",
+            "Names that containers have for their users not asked for, as reading one did not end.",
+            &counters.container_users_unasked,
         ),
         of(
             "netsnoop_user_names_failed_total",

@@ -148,11 +148,13 @@ pub(crate) struct Actor<'a> {
     pub(crate) namespace: &'a Namespace,
     pub(crate) uid: u32,
     pub(crate) cgroup: Option<&'a Cgroup>,
+    /// What it finds as /etc/passwd, alone.
+    pub(crate) passwd: Option<&'a Path>,
 }
 
 impl<'a> Actor<'a> {
     pub(crate) fn new(namespace: &'a Namespace, uid: u32) -> Self {
-        Self { namespace, uid, cgroup: None }
+        Self { namespace, uid, cgroup: None, passwd: None }
     }
 
     /// Starts the traffic program in a part. The shell puts itself into the cgroup and then becomes
@@ -161,9 +163,12 @@ impl<'a> Actor<'a> {
         let uid = self.uid.to_string();
         let procs = self.cgroup.map_or_else(|| PathBuf::from("/dev/null"), Cgroup::procs_file);
         let mut command = Command::new("sh");
+        command.args(["-c", "echo 0 > \"$1\"; shift; exec \"$@\"", "sh"]).arg(procs);
+        if let Some(passwd) = self.passwd {
+            let bind = "mount --bind \"$1\" /etc/passwd && shift && exec \"$@\"";
+            command.args(["unshare", "--mount", "sh", "-c", bind, "sh"]).arg(passwd);
+        }
         command
-            .args(["-c", "echo 0 > \"$1\"; shift; exec \"$@\"", "sh"])
-            .arg(procs)
             .args(["nsenter", &format!("--net={}", self.namespace.path()), "-S", &uid, "-G", &uid])
             .arg(traffic_program())
             .args(part.split(' '));

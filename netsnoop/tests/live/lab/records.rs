@@ -117,11 +117,13 @@ pub(crate) struct Executable {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct User {
     pub(crate) id: u32,
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Container {
     pub(crate) id: String,
+    pub(crate) user: Option<User>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
