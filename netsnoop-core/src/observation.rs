@@ -9,7 +9,7 @@ use crate::attribution::{Reason, Rung};
 use crate::five_tuple::FiveTuple;
 use crate::namespace::{NamespaceKey, Topology, TopologyReport};
 use crate::packet::{Direction, PacketHeader};
-use crate::process::{Process, ProcessFacts, ProcessId};
+use crate::process::{Container, Process, ProcessFacts, ProcessId};
 use crate::service::LearntName;
 use crate::socket::{SocketRow, TcpState};
 use crate::time::Timestamp;
@@ -28,6 +28,8 @@ pub enum Observation {
     Sockets(SocketSnapshot),
     /// What is known of a process.
     Process(ProcessId, ProcessFacts),
+    /// The container of a process, now with its names; `None` if they will not be known. It comes after facts that said so.
+    ContainerNames(ProcessId, Option<Container>),
     /// The namespaces and interfaces of the node.
     Topology(Topology),
     /// What has changed of them since.

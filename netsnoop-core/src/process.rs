@@ -92,6 +92,8 @@ pub struct ProcessFacts {
     pub container: Option<Container>,
     /// Who it is by the container's own account.
     pub container_user: Option<ContainerUser>,
+    /// Whether the container's names are still asked for.
+    pub names_follow: bool,
 }
 
 /// A user as the container has it: its number in the container's user namespace, and the name in the container's passwd
@@ -106,7 +108,7 @@ pub struct ContainerUser {
     pub name: Option<Arc<str>>,
 }
 
-/// A container, as its cgroup path and the kubelet's file names tell.
+/// A container, as its cgroup path, its runtime and the kubelet's file names tell.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Container {
     /// The full container id.
@@ -115,8 +117,19 @@ pub struct Container {
     pub runtime: Option<&'static str>,
     /// The pod, if the container is one of a pod's.
     pub pod: Option<Arc<Pod>>,
-    /// The container's name within the pod.
+    /// Its name: within the pod, if it is of one.
     pub name: Option<Arc<str>>,
+}
+
+impl Container {
+    /// Takes what `known`, which is the same container, tells besides its id.
+    pub fn learn_names(&mut self, known: &Self) {
+        self.runtime = self.runtime.or(known.runtime);
+        self.name.clone_from(&known.name);
+        if known.pod.is_some() {
+            self.pod.clone_from(&known.pod);
+        }
+    }
 }
 
 /// A Kubernetes pod.
@@ -124,7 +137,7 @@ pub struct Container {
 pub struct Pod {
     /// Its uid.
     pub uid: Arc<str>,
-    /// Its name, where the kubelet's files told it.
+    /// Its name, where the runtime or the kubelet's files told it.
     pub name: Option<Arc<str>>,
     /// Its Kubernetes namespace, likewise.
     pub namespace: Option<Arc<str>>,

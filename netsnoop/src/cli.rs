@@ -134,6 +134,10 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_name = "DIR", default_value = "/proc")]
     #[arg(env = "NETSNOOP_PROC_ROOT", hide_env = true)]
     pub proc_root: PathBuf,
+    /// Ask this container runtime for names (repeatable; none: no runtime) [default: those in the usual places]
+    #[arg(long, global = true, value_name = "SOCKET", value_delimiter = ',')]
+    #[arg(env = "NETSNOOP_RUNTIME_SOCKET", hide_env = true)]
+    pub runtime_socket: Vec<PathBuf>,
 }
 
 /// A command.

@@ -22,6 +22,7 @@ use crate::cli::{
 };
 use crate::failure::Failure;
 use crate::sources::capture::ANY_INTERFACE;
+use crate::sources::runtimes::RuntimeSockets;
 
 pub use agent::{
     AgentConfig, AgentSettings, JsonlSettings, Limits, OutputSettings, PeriodicFile, UserPattern, UserRules,
@@ -63,6 +64,8 @@ pub struct SourceConfig {
     pub container_users: bool,
     /// The node's proc file system.
     pub proc_root: PathBuf,
+    /// Who is asked for names of containers.
+    pub runtimes: RuntimeSockets,
     /// 0 warnings, 1 what is going on, 2 and more the kernel programs' own words too.
     pub verbosity: u8,
 }
@@ -262,8 +265,18 @@ impl SourceConfig {
             services,
             container_users: false,
             proc_root: global.proc_root.clone(),
+            runtimes: runtimes(global),
             verbosity: global.verbose,
         }
+    }
+}
+
+/// Who is asked for names of containers.
+fn runtimes(global: &GlobalArgs) -> RuntimeSockets {
+    match global.runtime_socket.as_slice() {
+        [] => RuntimeSockets::Usual,
+        [one] if one.as_os_str() == "none" => RuntimeSockets::Only(Vec::new()),
+        named => RuntimeSockets::Only(named.to_vec()),
     }
 }
 

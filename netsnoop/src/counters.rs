@@ -102,6 +102,12 @@ pub struct Counters {
     pub container_users_failed: Counter,
     /// Containers' own user names not asked for, as reading one of them did not end.
     pub container_users_unasked: Counter,
+    /// Times that a container runtime refused or gave no answer.
+    pub runtime_failures: Counter,
+    /// Lists of containers' names that found no room on their way from the runtimes.
+    pub container_names_lost: Counter,
+    /// Containers whose names were forgotten because too many were kept.
+    pub container_names_evicted: Counter,
     /// Shown connections that a full table forgot, so that their end may be told without their beginning.
     pub followed_evicted: Counter,
 }

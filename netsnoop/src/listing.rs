@@ -4,9 +4,12 @@
 use std::collections::HashMap;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use netsnoop_core::inventory::Inventory;
+use netsnoop_core::process::Container;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::ListConfig;
@@ -14,9 +17,12 @@ use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::sinks::listing::{self, Listing};
 use crate::sources::inventory::{self, InventorySettings, WayFails};
+use crate::sources::runtimes::{self, Known, RuntimeSockets};
 use crate::sources::topology;
 use crate::startup::CONTAINER_LOGS;
 
+/// How long a container runtime may take that is asked for names: one that hangs is worth no longer wait.
+const RUNTIME_PATIENCE: Duration = Duration::from_millis(500);
 /// Moves to the top left and clears all below (ECMA-48, 8.3.21 and 8.3.39).
 const NEW_PAGE: &str = "\x1b[H\x1b[J";
 
@@ -82,7 +88,9 @@ fn look(config: &ListConfig, listing: &mut Listing, counters: &Arc<Counters>) ->
             && owners.containers.is_empty()
             && owners.pods.is_empty(),
     };
-    let inventory = inventory::read(&settings, counters).map_err(failure)?;
+    let mut names = AskedNames::ask(&config.runtimes)?;
+    let mut inventory = inventory::read(&settings, counters).map_err(failure)?;
+    names.complete(&mut inventory)?;
     listing.take(inventory);
     if listing.needs_addresses() {
         let topology = topology::read(&config.proc_root, counters).with_context(|| {
@@ -93,6 +101,42 @@ fn look(config: &ListConfig, listing: &mut Listing, counters: &Arc<Counters>) ->
         listing.learn(addresses);
     }
     Ok(())
+}
+
+/// What container runtimes are asked while all else is looked at.
+struct AskedNames(Option<JoinHandle<anyhow::Result<Known>>>);
+
+impl AskedNames {
+    fn ask(runtimes: &RuntimeSockets) -> anyhow::Result<Self> {
+        let runtimes = runtimes.clone();
+        let asking = thread::Builder::new()
+            .name("runtimes".to_owned())
+            .spawn(move || runtimes::ask_once(&runtimes, RUNTIME_PATIENCE))
+            .context("starting a thread that asks container runtimes")?;
+        Ok(Self(Some(asking)))
+    }
+
+    /// Adds the names to all containers. Nothing is waited for if there are none.
+    fn complete(&mut self, inventory: &mut Inventory) -> anyhow::Result<()> {
+        let are_containers = inventory.processes.iter().any(|listed| listed.container.is_some());
+        let Some(asking) = self.0.take().filter(|_| are_containers) else { return Ok(()) };
+        let Known { containers, amiss } =
+            asking.join().map_err(|_panic| anyhow!("the runtimes thread panicked"))??;
+        amiss.iter().for_each(|complaint| log::warn!("{complaint}"));
+        let known: HashMap<Arc<str>, Container> =
+            containers.into_iter().map(|container| (container.id.clone(), container)).collect();
+        let mut named: HashMap<Arc<str>, Arc<Container>> = HashMap::new();
+        for container in inventory.processes.iter_mut().filter_map(|listed| listed.container.as_mut()) {
+            let Some(known) = known.get(&container.id) else { continue };
+            let shared = named.entry(container.id.clone()).or_insert_with(|| {
+                let mut whole = Container::clone(container);
+                whole.learn_names(known);
+                Arc::new(whole)
+            });
+            *container = shared.clone();
+        }
+        Ok(())
+    }
 }
 
 fn failure(error: anyhow::Error) -> Failure {

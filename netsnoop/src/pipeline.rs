@@ -5,7 +5,8 @@
 //! ring task --------+-> intake (bounded) -> reconciler thread
 //! conntrack thread -+        ^                     +-> rescans (bounded) -+
 //! lookup thread ----+   <- links, addresses                               |
-//!        ^-----------------------------------------------------------------+
+//!   ^     ^----------------------------------------------------------------+
+//!   +--> runtimes thread: wishes (bounded), names of containers (bounded)
 //! ```
 //! What ends, in this order: sources, reconciler (drained), lookups, sinks (flushed).
 
@@ -44,6 +45,8 @@ use crate::sinks::{self, Books, Output, ledger_text};
 use crate::sources::capture::{Capture, CaptureError, Progress};
 use crate::sources::ebpf::Ebpf;
 use crate::sources::ebpf::ring_buffer;
+use crate::sources::name_channel::Wishes;
+use crate::sources::runtimes::RuntimeSockets;
 use crate::startup::{self, Opened, OpenedWay};
 use serving::{Served, Serving, Surroundings};
 
@@ -90,6 +93,8 @@ struct Plan {
     serving: Option<Serving>,
     /// Reads the names of servers, where services ask for them.
     names: Option<NameReader>,
+    /// Who is asked for names of containers.
+    runtimes: RuntimeSockets,
 }
 
 /// How long it goes on.
@@ -105,7 +110,16 @@ struct Span {
 pub fn watch(config: &WatchConfig) -> Result<(), Failure> {
     let counters = Arc::new(Counters::default());
     let outputs = vec![sinks::watch(config, counters.clone())?];
-    let plan = Plan { outputs, queue: RECORDS, counters, span: Span::default(), serving: None, names: None };
+    let runtimes = config.sources.runtimes.clone();
+    let plan = Plan {
+        outputs,
+        queue: RECORDS,
+        counters,
+        span: Span::default(),
+        serving: None,
+        names: None,
+        runtimes,
+    };
     run(&config.sources, plan)
 }
 
@@ -117,7 +131,8 @@ pub fn agent(config: &AgentConfig) -> Result<(), Failure> {
     let wants_names = config.settings.services.name_wishes() != NameWishes::default();
     let names = if wants_names { Some(NameReader::new(hash_seed()?)) } else { None };
     let queue = config.settings.limits.queue;
-    let plan = Plan { outputs, queue, counters, span: Span::default(), serving, names };
+    let runtimes = config.sources.runtimes.clone();
+    let plan = Plan { outputs, queue, counters, span: Span::default(), serving, names, runtimes };
     run(&config.sources, plan)
 }
 
@@ -127,7 +142,9 @@ pub fn compare(config: &CompareConfig) -> Result<(), Failure> {
     let outputs = vec![sinks::compare(config, counters.clone())?];
     // An end whose answer is on its way when the time is over is none that nobody could name.
     let span = Span { duration: Some(config.duration), patience: config.sources.settle };
-    run(&config.sources, Plan { outputs, queue: RECORDS, counters, span, serving: None, names: None })
+    let runtimes = config.sources.runtimes.clone();
+    let plan = Plan { outputs, queue: RECORDS, counters, span, serving: None, names: None, runtimes };
+    run(&config.sources, plan)
 }
 
 fn run(config: &SourceConfig, plan: Plan) -> Result<(), Failure> {
@@ -159,7 +176,7 @@ fn start(
     plan: Plan,
     (rungs, hearing): (Vec<(Way, RungSet)>, Bell),
 ) -> anyhow::Result<Running> {
-    let Plan { outputs, queue, counters, span, serving, names } = plan;
+    let Plan { outputs, queue, counters, span, serving, names, runtimes } = plan;
     let (inputs_in, inputs) = sync_channel(INTAKE_BATCHES);
     let (finished_in, finished) = tokio::sync::mpsc::channel(outputs.len().max(1));
     let (ended_in, ended_captures) = tokio::sync::mpsc::channel(captures.len().max(1));
@@ -182,18 +199,21 @@ fn start(
             sourcing::start_capture(capture, intake.clone(), stop_captures.clone(), ended_in.clone())
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let mut tracks = Vec::new();
+    let (mut tracks, mut tellers, wishes) = (Vec::new(), Vec::new(), Wishes::default());
     for (mut opened, reconciler) in ways {
         opened.lookups.hears_exits = !reconciler.hooks().process;
         let way = opened.lookups.way;
+        let (rescans, teller) = sourcing::start_lookups(opened, intake.clone(), &wishes)?;
+        tellers.push(teller);
         let outlets = Outlets {
             records: outlets.clone(),
-            rescans: sourcing::start_lookups(opened, intake.clone())?,
+            rescans,
             hearing: hearing.clone(),
             counters: counters.clone(),
         };
         tracks.push(Track { way, reconciler, outlets });
     }
+    sourcing::start_runtimes(runtimes, wishes, tellers, counters.clone())?;
     let counted = counters.clone();
     let reconciler =
         spawn("reconciler", Job::Opened, move || reconciling::run(tracks, &inputs, names, counted))?;

@@ -22,6 +22,8 @@ pub enum Job {
     ContainerUsers,
     /// Reads the events of connection tracking, and all of it again after a loss.
     Conntrack,
+    /// Asks container runtimes for names.
+    Runtimes,
     /// Reads the kernel half's ring.
     KernelEvents,
     /// Anything that only works on what is open already: packets, the reconciler, sinks.
@@ -32,9 +34,11 @@ impl Job {
     /// The capabilities the job keeps, of those the process had.
     pub const fn needs(self) -> CapabilitySet {
         match self {
-            Self::Starter => {
-                Self::Lookup.needs().union(Self::KernelEvents.needs()).union(Self::Conntrack.needs())
-            }
+            Self::Starter => Self::Lookup
+                .needs()
+                .union(Self::KernelEvents.needs())
+                .union(Self::Conntrack.needs())
+                .union(Self::Runtimes.needs()),
             Self::Lookup => CapabilitySet::SYS_PTRACE
                 .union(CapabilitySet::DAC_READ_SEARCH)
                 .union(CapabilitySet::SYS_ADMIN)
@@ -47,6 +51,9 @@ impl Job {
             // Every question is refused without it, and so is the subscription, which may come as late as the
             // module; NET_BROADCAST is for the events of other namespaces (man 7 netlink).
             Self::Conntrack => CapabilitySet::NET_ADMIN.union(CapabilitySet::NET_BROADCAST),
+            // A socket is connected to by those who may write to it (man 7 unix): that of a user's own runtime is
+            // closed to root too.
+            Self::Runtimes => CapabilitySet::DAC_OVERRIDE,
             // Before Linux 5.19 every bpf(2) call is refused without it, that for the count of lost events
             // too (https://github.com/torvalds/linux/commit/c8644cd0efe7).
             Self::KernelEvents => CapabilitySet::BPF,
@@ -103,6 +110,7 @@ mod tests {
         check(&[Job::Lookup]);
         check(&[Job::Starter, Job::Conntrack]);
         check(&[Job::Starter, Job::ContainerUsers]);
+        check(&[Job::Starter, Job::Runtimes]);
         check(&[Job::Starter, Job::KernelEvents]);
         check(&[Job::Starter, Job::Opened]);
         check(&[Job::Opened, Job::Lookup]);

@@ -62,6 +62,11 @@ impl RescanReceiver {
         }
     }
 
+    /// What wakes whoever waits here.
+    pub fn bell(&self) -> Bell {
+        self.bell.clone()
+    }
+
     /// Waits for a question, for `events` to become readable, or for `patience` to end, whichever comes first.
     pub fn wait(&self, events: Option<BorrowedFd<'_>>, patience: Duration) -> anyhow::Result<()> {
         let mut descriptors = vec![PollFd::from_borrowed_fd(self.bell.as_fd(), PollFlags::IN)];

@@ -46,6 +46,7 @@ use crate::attribution::{Attribution, Reason, Refinement, Rung};
 use crate::connection::ConnectionRecord;
 use crate::ledger::Ledger;
 use crate::observation::{Observation, Rescan};
+use crate::process::{Container, ProcessId};
 use crate::service::Services;
 use crate::time::Timestamp;
 
@@ -145,10 +146,22 @@ impl Reconciler {
                     self.review(now, flow);
                 }
             }
+            Observation::ContainerNames(id, container) => self.handle_names(now, id, container),
             Observation::Translations(report) => self.handle_translations(now, report),
             Observation::TranslationsUntil(until) => self.handle_translations_until(now, until),
             Observation::Topology(topology) => self.handle_topology(now, topology),
             Observation::TopologyChanges(report) => self.handle_topology_changes(now, report),
+        }
+    }
+
+    /// Those that were told of without the names are told of again.
+    fn handle_names(&mut self, now: Timestamp, id: ProcessId, container: Option<Container>) {
+        let are_known = container.is_some();
+        for flow in self.processes.name_container(id, container) {
+            if let Some(flow) = self.flows.get_mut(flow) {
+                flow.changed |= are_known && flow.opened;
+            }
+            self.review(now, flow);
         }
     }
 

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use hashbrown::HashMap;
 
 use super::flow_table::FlowId;
-use crate::process::{Comm, Process, ProcessFacts, ProcessId};
+use crate::process::{Comm, Container, Process, ProcessFacts, ProcessId};
 
 /// Most connections that wait for one process's facts.
 const WAITING_MAX: usize = 64;
@@ -86,7 +86,17 @@ impl ProcessTable {
         if facts.executable.is_none() {
             facts.executable.clone_from(&entry.facts.executable);
         }
+        entry.answered = !facts.names_follow;
         entry.facts = Arc::new(facts);
+        if entry.answered { core::mem::take(&mut entry.waiting) } else { Vec::new() }
+    }
+
+    /// Takes the container with its names, or that none will be told; hands out who waited for them.
+    pub(super) fn name_container(&mut self, id: ProcessId, container: Option<Container>) -> Vec<FlowId> {
+        let Some(entry) = self.entries.get_mut(&id) else { return Vec::new() };
+        if container.is_some() {
+            entry.facts = Arc::new(ProcessFacts { container, names_follow: false, ..(*entry.facts).clone() });
+        }
         entry.answered = true;
         core::mem::take(&mut entry.waiting)
     }

@@ -8,11 +8,12 @@ use netsnoop_core::attribution::Rung;
 use netsnoop_core::inventory::{ProtocolGroup, ProtocolSet};
 use netsnoop_core::service::Cidr;
 
-use super::{OwnerSelectors, is_colored, owners};
+use super::{OwnerSelectors, is_colored, owners, runtimes};
 use crate::cli::{
     Condition, GlobalArgs, KindArgs, ListArgs, ListFormat, Place, PlaceArgs, SocketWords, SortOrder, StateSet,
 };
 use crate::failure::Failure;
+use crate::sources::runtimes::RuntimeSockets;
 
 /// Kinds with addresses and ports of the Internet protocols.
 const INTERNET: [ProtocolGroup; 7] = [
@@ -30,6 +31,8 @@ const INTERNET: [ProtocolGroup; 7] = [
 pub struct ListConfig {
     /// The node's proc file system.
     pub proc_root: PathBuf,
+    /// Who is asked for names of containers.
+    pub runtimes: RuntimeSockets,
     /// The way to read sockets; `None` is the first that works.
     pub via: Option<Rung>,
     /// Which sockets are shown.
@@ -115,6 +118,7 @@ fn decide(args: ListArgs, global: &GlobalArgs) -> anyhow::Result<ListConfig> {
     let color = is_colored(global.color);
     Ok(ListConfig {
         proc_root: global.proc_root.clone(),
+        runtimes: runtimes(global),
         via,
         question,
         show: ListShow {

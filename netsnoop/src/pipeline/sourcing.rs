@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use super::spawn;
+use crate::counters::Counters;
 use crate::intake::{Bell, Intake};
 use crate::privileges::Job;
 use crate::rescans::{self, RescanSender};
@@ -13,6 +14,8 @@ use crate::sources::capture::{Capture, CaptureError, Progress};
 use crate::sources::conntrack::{self, Conntrack, Unavailable};
 use crate::sources::container_users::{self, ContainerUsers};
 use crate::sources::lookup;
+use crate::sources::name_channel::{NameTeller, Wishes};
+use crate::sources::runtimes::{self, RuntimeSockets};
 use crate::startup::OpenedWay;
 
 /// Questions waiting for the lookup thread; one covers up to 1,024 sockets.
@@ -56,22 +59,41 @@ pub(super) fn start_conntrack(
     Ok(())
 }
 
-/// Starts the thread that answers a way's questions; returns where they are put.
+/// Starts the thread that answers a way's questions; returns where they are put, and where names of containers.
 pub(super) fn start_lookups(
     OpenedWay { lookups, mut tools, .. }: OpenedWay,
     intake: Intake,
-) -> anyhow::Result<RescanSender> {
+    wishes: &Wishes,
+) -> anyhow::Result<(RescanSender, NameTeller)> {
     if lookups.container_users {
         tools.container_users = Some(start_container_users()?);
     }
     let (rescans_in, rescans) = rescans::channel(RESCANS)?;
+    let (names, teller) = wishes.asker(rescans.bell());
+    tools.names = Some(names);
     // Not joined: it ends when the reconciler does, and an answer nobody waits for may take its time.
     spawn("lookup", Job::Lookup, move || {
         if let Err(error) = lookup::run(&rescans, intake, lookups, tools) {
             log::warn!("owners can no longer be looked up: {error:#}");
         }
     })?;
-    Ok(rescans_in)
+    Ok((rescans_in, teller))
+}
+
+/// Starts the thread that asks container runtimes for names.
+pub(super) fn start_runtimes(
+    sockets: RuntimeSockets,
+    wishes: Wishes,
+    tellers: Vec<NameTeller>,
+    counters: Arc<Counters>,
+) -> anyhow::Result<()> {
+    // Not joined: it asks as long as there are runtimes, and nobody waits for what they say.
+    spawn("runtimes", Job::Runtimes, move || {
+        if let Err(error) = runtimes::run(&sockets, &wishes, tellers, counters) {
+            log::warn!("containers and pods have no names: {error:#}");
+        }
+    })?;
+    Ok(())
 }
 
 /// Starts the thread that reads what containers call their users; returns where it is asked.

@@ -1,4 +1,5 @@
-//! What people call a container: `namespace/pod/container` of Kubernetes where that is known, else by ids.
+//! What people call a container: `namespace/pod/container` of Kubernetes where that is known, else its runtime with its
+//! name, else ids.
 
 use std::fmt;
 
@@ -23,6 +24,10 @@ impl fmt::Display for ContainerName<'_> {
                 container.name.as_deref().map_or(Ok(()), |name| write!(f, "/{}", Escaped(name)))
             }
             Some((_, _, uid)) => write!(f, "pod:{}", Escaped(uid)),
+            None if container.name.is_some() => {
+                let name = container.name.as_deref().unwrap_or_default();
+                write!(f, "{}:{}", container.runtime.unwrap_or("container"), Escaped(name))
+            }
             None => {
                 let id: String = container.id.chars().take(ID_SHOWN).collect();
                 write!(f, "{}:{}", container.runtime.unwrap_or("container"), Escaped(&id))

@@ -140,6 +140,13 @@ fn remarks(ledgers: &[(Way, Ledger)], counters: &Counters) -> Vec<Remark> {
             "; -n asks for none",
         ),
         remark(counters.user_names_evicted.get(), "user names forgotten as the table was full", ""),
+        remark(counters.runtime_failures.get(), "times that a container runtime gave no answer", ""),
+        remark(counters.container_names_lost.get(), "lists of containers' names that found no room", ""),
+        remark(
+            counters.container_names_evicted.get(),
+            "containers whose names were forgotten as the table was full",
+            "",
+        ),
         remark(
             counters.followed_evicted.get(),
             "shown connections no longer followed as the table was full",

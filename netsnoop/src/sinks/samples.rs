@@ -77,6 +77,7 @@ pub(super) fn between_two_processes() -> ConnectionRecord {
         executable: Some("/usr/bin/curl".into()),
         container: Some(container),
         container_user: Some(user),
+        names_follow: false,
     };
     let curl = Attribution::process(process(29786, "curl", 10001), Evidence::KernelEvent);
     let redis = Attribution::process(process(800, "redis-server", 999), Evidence::Listener);

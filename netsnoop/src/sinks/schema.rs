@@ -155,6 +155,9 @@ pub(super) struct ContainerKeys<'a> {
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     runtime: Option<&'static str>,
+    /// Only outside Kubernetes, which has a place of its own for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<User<'a>>,
 }
@@ -310,7 +313,8 @@ impl<'a> ProcessKeys<'a> {
 impl<'a> ContainerKeys<'a> {
     /// Of a container.
     pub(super) fn new(container: &'a Container) -> Self {
-        Self { id: &container.id, runtime: container.runtime, user: None }
+        let name = container.name.as_deref().filter(|_| container.pod.is_none());
+        Self { id: &container.id, runtime: container.runtime, name, user: None }
     }
 }
 

@@ -258,6 +258,9 @@ mod tests {
         record.client.facts = Some(Arc::new(facts.clone()));
         assert!(line(&record, false).contains("curl[29786] pod:1111-2222 "));
         facts.container.as_mut().unwrap().pod = None;
+        record.client.facts = Some(Arc::new(facts.clone()));
+        assert!(line(&record, false).contains("curl[29786] containerd:app "));
+        facts.container.as_mut().unwrap().name = None;
         record.client.facts = Some(Arc::new(facts));
         assert!(line(&record, false).contains("curl[29786] containerd:4f9c2d7e1a8b "));
     }

@@ -12,6 +12,7 @@ use netsnoop_core::observation::{Observation, Rescan};
 use super::container_users::ContainerUsers;
 use super::ebpf::iterator::SocketIterator;
 use super::link_events::LinkEvents;
+use super::name_channel::NameAsker;
 use super::namespace_index::NamespaceIndex;
 use super::netns::NamespaceVisitor;
 use super::process_facts::FactsReader;
@@ -55,6 +56,8 @@ pub struct LookupTools {
     pub link_events: Option<LinkEvents>,
     /// With these, what containers call their users is told.
     pub container_users: Option<ContainerUsers>,
+    /// With one, container runtimes are asked for names.
+    pub names: Option<NameAsker>,
 }
 
 /// Answers until nobody asks or nobody listens any more. Call it on a thread of its own.
@@ -65,12 +68,9 @@ pub fn run(
     tools: LookupTools,
 ) -> anyhow::Result<()> {
     let index = NamespaceIndex::new(&settings.proc_root, NamespaceVisitor::new()?)?;
-    let facts = FactsReader::new(
-        &settings.proc_root,
-        settings.cgroup_root,
-        &settings.container_logs,
-        tools.container_users,
-    )?;
+    let LookupSettings { proc_root, cgroup_root, container_logs, .. } = settings;
+    let LookupTools { container_users, names, .. } = tools;
+    let facts = FactsReader::new(&proc_root, cgroup_root, &container_logs, container_users, names)?;
     let mut lookups = Lookups {
         sockets: SocketLookup::new(index, settings.rungs, settings.hears_exits),
         facts,
@@ -79,7 +79,7 @@ pub fn run(
         outlet: Outlet { way: settings.way, intake },
     };
     loop {
-        let told = lookups.tell_changes(false)?;
+        let told = lookups.tell_changes(false)? && lookups.tell_names();
         let question = match questions.try_next() {
             Ok(question) => question,
             Err(_ended) => return Ok(()),
@@ -136,6 +136,15 @@ impl Lookups {
             Rescan::TopologyChanges => return self.tell_changes(true),
         };
         Ok(self.outlet.intake.offer(Input::Answer(self.outlet.way, answer)))
+    }
+
+    /// Tells the names of containers that have come; `false` once nobody listens.
+    fn tell_names(&mut self) -> bool {
+        let intake = &self.outlet.intake;
+        let told = self.facts.read_names(intake.counters());
+        told.into_iter().all(|(process, container)| {
+            intake.offer(Input::Answer(self.outlet.way, Observation::ContainerNames(process, container)))
+        })
     }
 
     fn tell_topology(&mut self) -> bool {

@@ -2,12 +2,14 @@
 
 pub mod capture;
 pub mod conntrack;
+mod container_names;
 pub mod container_users;
 pub mod ebpf;
 mod holders;
 pub mod inventory;
 pub mod link_events;
 pub mod lookup;
+pub mod name_channel;
 mod namespace_index;
 mod netlink;
 mod netlink_receive;
@@ -19,6 +21,7 @@ mod process_exits;
 pub mod process_facts;
 mod process_start;
 mod rtnetlink;
+pub mod runtimes;
 pub(crate) mod sock_diag;
 mod socket_lookup;
 mod socket_tables;

@@ -1,7 +1,7 @@
 //! What `/proc` and cgroupfs tell of one process: executable and container.
 //!
 //! A process that has ended already can still be placed by the cgroup its evidence named, as the
-//! cgroup outlives it. Left out: user names, and names of containers outside Kubernetes.
+//! cgroup outlives it. Names of its container may follow later, when a runtime has told them. Left out: user names.
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use netsnoop_core::proc_text::cgroup::{decode_cgroup_file, decode_cgroup_path};
 use netsnoop_core::proc_text::process::decode_stat;
-use netsnoop_core::process::{Container, Process, ProcessFacts};
+use netsnoop_core::process::{Container, Process, ProcessFacts, ProcessId};
 use netsnoop_core::time::Timestamp;
 use rustix::io::Errno;
 
+use super::container_names::{ContainerNames, NAMES_FOLLOW_MAX, Naming};
 use super::container_users::ContainerUsers;
-use super::pod_names::PodNames;
+use super::name_channel::NameAsker;
 use super::proc_fs::{ProcRoot, ProcessDir, count_unreadable, read_directory};
 use crate::clock;
 use crate::counters::Counters;
@@ -26,6 +27,10 @@ use crate::scans::Scan;
 const WALK_EVERY: Duration = Duration::from_secs(1);
 /// Most cgroups met in one walk, and most remembered.
 const CGROUPS_MAX: usize = 65_536;
+/// Should the names come after all, for this long they are told of.
+const REMEMBER_NAMELESS: Duration = Duration::from_secs(600);
+/// Most processes of which that is remembered.
+const NAMELESS_MAX: usize = 1024;
 /// What the kernel appends to the path of a file that was removed (man 5 proc_pid_exe).
 const DELETED: &[u8] = b" (deleted)";
 
@@ -33,10 +38,21 @@ const DELETED: &[u8] = b" (deleted)";
 #[derive(Debug)]
 pub struct FactsReader {
     proc_root: ProcRoot,
-    pods: PodNames,
+    names: ContainerNames,
     cgroups: CgroupTree,
     container_users: Option<ContainerUsers>,
     text: Vec<u8>,
+    nameless: Vec<Nameless>,
+}
+
+/// A process whose container had no names yet when it was told of.
+#[derive(Debug)]
+struct Nameless {
+    process: ProcessId,
+    container: Container,
+    since: Timestamp,
+    /// Whether it was told that there are none for now.
+    given_up: bool,
 }
 
 impl FactsReader {
@@ -46,15 +62,17 @@ impl FactsReader {
         cgroup_root: Option<PathBuf>,
         container_logs: &Path,
         container_users: Option<ContainerUsers>,
+        runtimes: Option<NameAsker>,
     ) -> anyhow::Result<Self> {
         let proc_root = ProcRoot::open(proc_root)?;
         let root = cgroup_root.or_else(|| find_cgroup2(&proc_root));
         Ok(Self {
             proc_root,
-            pods: PodNames::new(container_logs),
+            names: ContainerNames::new(container_logs, runtimes),
             cgroups: CgroupTree { root, containers: HashMap::new(), last_walk: None },
             container_users,
             text: Vec::new(),
+            nameless: Vec::new(),
         })
     }
 
@@ -73,9 +91,46 @@ impl FactsReader {
             }
         }
         if let Some(container) = &mut facts.container {
-            self.pods.complete(container, now, counters);
+            self.names.hear(counters);
+            let naming = self.names.complete(container, now, counters);
+            facts.names_follow = naming == Naming::Follows;
+            if naming != Naming::Known {
+                self.nameless.push(Nameless {
+                    process: process.id,
+                    container: container.clone(),
+                    since: now,
+                    given_up: naming == Naming::Unknown,
+                });
+            }
         }
         facts
+    }
+
+    /// Containers of processes told of before, now with the names that have come since; without, where they are not waited
+    /// for any longer.
+    pub fn read_names(&mut self, counters: &Counters) -> Vec<(ProcessId, Option<Container>)> {
+        let now = clock::now();
+        self.names.hear(counters);
+        let Self { names, nameless, .. } = self;
+        let mut told = Vec::new();
+        nameless.retain_mut(|waiting| {
+            if names.complete_known(&mut waiting.container) {
+                told.push((waiting.process, Some(waiting.container.clone())));
+                return false;
+            }
+            if !waiting.given_up && now.since(waiting.since) >= NAMES_FOLLOW_MAX {
+                waiting.given_up = true;
+                let naming = names.complete_by_files(&mut waiting.container, now, counters);
+                let is_named = naming == Naming::Known;
+                told.push((waiting.process, is_named.then(|| waiting.container.clone())));
+                return !is_named;
+            }
+            now.since(waiting.since) < REMEMBER_NAMELESS
+        });
+        // Those that wait the longest have the least hope.
+        let beyond = nameless.len().saturating_sub(NAMELESS_MAX);
+        told.extend(nameless.drain(..beyond).filter(|one| !one.given_up).map(|one| (one.process, None)));
+        told
     }
 
     fn read_living(&mut self, process: &Process, counters: &Counters) -> Result<ProcessFacts, Errno> {
@@ -97,7 +152,7 @@ impl FactsReader {
         let asked = self.container_users.as_mut().zip(container.as_ref());
         let container_user =
             asked.and_then(|(users, container)| users.user((dir, &container.id), process.uid, counters));
-        Ok(ProcessFacts { executable, container, container_user })
+        Ok(ProcessFacts { executable, container, container_user, names_follow: false })
     }
 }
 

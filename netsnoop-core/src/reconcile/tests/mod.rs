@@ -4,6 +4,7 @@
 mod hearing;
 mod kernel;
 mod lookups;
+mod names;
 mod packets;
 mod places;
 mod properties;
@@ -79,6 +80,8 @@ pub(super) struct World {
     pub(super) asked: Vec<Rescan>,
     /// Whether connection tracking is said to have been read up to now when that is asked.
     pub(super) hears: bool,
+    /// What is answered to each question about a process.
+    pub(super) facts: ProcessFacts,
 }
 
 impl World {
@@ -88,7 +91,13 @@ impl World {
 
     pub(super) fn with(settings: Settings) -> Self {
         let reconciler = Reconciler::new(settings);
-        let mut world = Self { reconciler, told: Vec::new(), asked: Vec::new(), hears: true };
+        let mut world = Self {
+            reconciler,
+            told: Vec::new(),
+            asked: Vec::new(),
+            hears: true,
+            facts: ProcessFacts::default(),
+        };
         world.see(0, Observation::Topology(topology()));
         world.asked.clear();
         world
@@ -121,7 +130,7 @@ impl World {
             }
             let Some(rescan) = self.reconciler.poll_rescan(at(millis)) else { break };
             if let Rescan::Process(process) = &rescan {
-                self.reconciler.handle(at(millis), Observation::Process(process.id, ProcessFacts::default()));
+                self.reconciler.handle(at(millis), Observation::Process(process.id, self.facts.clone()));
             }
             self.asked.push(rescan);
         }

@@ -28,9 +28,9 @@ pub(super) fn write(page: &mut Page, report: &Report, rungs: &[(Way, RungSet)], 
         }
     }
     let (of_capture, of_lookups) = (of_capture(counters), of_lookups(counters));
-    let (of_links, of_outputs) = (of_links(counters), of_outputs(counters));
-    let of_users = of_users(counters);
-    for count in of_capture.iter().chain(&of_lookups).chain(&of_users).chain(&of_links).chain(&of_outputs) {
+    let (of_links, of_names, of_outputs) = (of_links(counters), of_names(counters), of_outputs(counters));
+    let of_inputs = of_capture.iter().chain(&of_lookups).chain(&of_links);
+    for count in of_inputs.chain(&of_names).chain(&of_outputs) {
         page.single(count.name, Kind::Counter, count.help, count.value);
     }
     if let Some((_, tables)) = report.tables.first() {
@@ -271,8 +271,8 @@ fn of_lookups(counters: &Counters) -> [Count; 13] {
     ]
 }
 
-/// How users got their names.
-fn of_users(counters: &Counters) -> [Count; 4] {
+/// How users and containers got their names.
+fn of_names(counters: &Counters) -> [Count; 7] {
     [
         of(
             "netsnoop_container_users_failed_total",
@@ -293,6 +293,21 @@ fn of_users(counters: &Counters) -> [Count; 4] {
             "netsnoop_user_names_evicted_total",
             "User names forgotten as their table was full.",
             &counters.user_names_evicted,
+        ),
+        of(
+            "netsnoop_runtime_failures_total",
+            "Times that a container runtime refused or gave no answer.",
+            &counters.runtime_failures,
+        ),
+        of(
+            "netsnoop_container_names_lost_total",
+            "Lists of containers' names that found no room.",
+            &counters.container_names_lost,
+        ),
+        of(
+            "netsnoop_container_names_evicted_total",
+            "Containers whose names were forgotten as their table was full.",
+            &counters.container_names_evicted,
         ),
     ]
 }

@@ -1,0 +1,68 @@
+//! Names of containers, which runtimes tell later than all else.
+
+use alloc::vec;
+
+use super::{ALL_HOOKS, DB, Socket, WEB, World, at, process, tcp};
+use crate::connection::{ConnectionRecord, RecordEvent};
+use crate::observation::{Act, Observation};
+use crate::process::{Container, ProcessFacts};
+
+fn container(name: Option<&str>) -> Container {
+    Container { id: "4f9c".into(), runtime: Some("containerd"), pod: None, name: name.map(Into::into) }
+}
+
+fn name_of(record: &ConnectionRecord) -> Option<&str> {
+    record.client.facts.as_ref()?.container.as_ref()?.name.as_deref()
+}
+
+/// A connection whose client's container is still to be named.
+fn world() -> World {
+    let mut world = World::new(ALL_HOOKS);
+    world.facts = ProcessFacts { container: Some(container(None)), names_follow: true, ..Default::default() };
+    let client = Socket::new(WEB, tcp("198.18.1.10:40000", "198.18.1.13:80"), 11);
+    let server = Socket::new(DB, tcp("198.18.1.13:80", "198.18.1.10:40000"), 12);
+    world.see(0, client.event(0, Act::Connect, Some(7)));
+    world.see(1, server.event(1, Act::Accept, Some(8)));
+    world
+}
+
+#[test]
+fn a_connection_waits_for_names_until_it_settles() {
+    let mut world = world();
+    world.wait_until(20);
+    assert_eq!(world.events(), [], "both owners are known, and names may come");
+    world.see(30, Observation::ContainerNames(process(7).id, Some(container(Some("app")))));
+    assert_eq!(world.events(), [], "the server's may come too");
+    world.see(31, Observation::ContainerNames(process(8).id, None));
+    assert_eq!(world.events(), [RecordEvent::Open]);
+    assert_eq!(name_of(world.last()), Some("app"));
+}
+
+#[test]
+fn names_that_come_later_are_told_as_an_update() {
+    let mut world = world();
+    world.wait_until(500);
+    assert_eq!(world.events(), [RecordEvent::Open]);
+    assert_eq!(name_of(world.last()), None);
+    world.see(510, Observation::ContainerNames(process(7).id, Some(container(Some("app")))));
+    assert_eq!(world.events(), [RecordEvent::Open, RecordEvent::Update]);
+    assert_eq!(name_of(world.last()), Some("app"));
+    world.see(511, Observation::ContainerNames(process(8).id, None));
+    assert_eq!(world.events().len(), 2, "that there are none changes nothing");
+}
+
+#[test]
+fn connections_of_a_named_container_have_its_names_from_the_start() {
+    let mut world = world();
+    for pid in [7, 8] {
+        world.see(5, Observation::ContainerNames(process(pid).id, Some(container(Some("app")))));
+    }
+    let client = Socket::new(WEB, tcp("198.18.1.10:40001", "198.18.1.13:80"), 13);
+    let server = Socket::new(DB, tcp("198.18.1.13:80", "198.18.1.10:40001"), 14);
+    world.told = vec![];
+    world.see(600, client.event(600, Act::Connect, Some(7)));
+    world.see(601, server.event(601, Act::Accept, Some(8)));
+    assert_eq!(world.events(), [RecordEvent::Open]);
+    assert_eq!(name_of(world.last()), Some("app"));
+    assert_eq!(world.last().start, Some(at(600)));
+}

@@ -1,0 +1,78 @@
+//! Between those who want names of containers and those who ask runtimes for them.
+//!
+//! Wishes go to every runtime that answers, and names come back to everybody. Neither side ever waits for the other: a wish
+//! that a runtime is too busy for is overwritten, names that find no room are counted, and both are told of again.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use netsnoop_core::process::Container;
+use tokio::sync::broadcast;
+
+use crate::counters::Counters;
+use crate::intake::Bell;
+
+/// Wishes that wait for a runtime.
+const WISHES: usize = 1024;
+/// Answers that wait to be taken; one of them may have all containers of the node.
+const ANSWERS: usize = 256;
+
+/// Where wishes are put, for all runtimes.
+#[derive(Clone, Debug)]
+pub struct Wishes(broadcast::Sender<Arc<str>>);
+
+/// Where somebody puts wishes and takes names.
+#[derive(Debug)]
+pub struct NameAsker {
+    wishes: Wishes,
+    names: Receiver<Arc<[Container]>>,
+}
+
+/// Where names are put for one of those who ask.
+#[derive(Clone, Debug)]
+pub struct NameTeller {
+    names: SyncSender<Arc<[Container]>>,
+    bell: Bell,
+}
+
+impl Default for Wishes {
+    /// With no runtime there yet that would answer them.
+    fn default() -> Self {
+        Self(broadcast::channel(WISHES).0)
+    }
+}
+
+impl Wishes {
+    /// Those that are put from now on.
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<str>> {
+        self.0.subscribe()
+    }
+
+    /// Somebody who puts wishes; `bell` is rung when names have come.
+    pub fn asker(&self, bell: Bell) -> (NameAsker, NameTeller) {
+        let (names_in, names) = sync_channel(ANSWERS);
+        (NameAsker { wishes: self.clone(), names }, NameTeller { names: names_in, bell })
+    }
+}
+
+impl NameAsker {
+    /// Asks for the names of the container with this id; `false` if there is nobody who could tell.
+    pub(super) fn ask(&self, id: &Arc<str>) -> bool {
+        self.wishes.0.send(id.clone()).is_ok()
+    }
+
+    /// Names that have come.
+    pub(super) fn take(&self) -> impl Iterator<Item = Arc<[Container]>> + '_ {
+        self.names.try_iter()
+    }
+}
+
+impl NameTeller {
+    /// Puts names, or counts them lost: the next look at all containers brings them again.
+    pub(super) fn tell(&self, names: &Arc<[Container]>, counters: &Counters) {
+        if let Err(TrySendError::Full(_)) = self.names.try_send(names.clone()) {
+            counters.container_names_lost.add(1);
+        }
+        self.bell.ring();
+    }
+}

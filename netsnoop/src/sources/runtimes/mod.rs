@@ -1,0 +1,211 @@
+//! Names of containers and pods, asked of container runtimes on a thread of its own.
+//!
+//! A runtime is asked for all containers at first and from time to time, for one as soon as somebody meets it, and, where it
+//! tells of changes, for each that changes: never once a connection. One that hangs or refuses costs a warning and its own
+//! names; the others are not held up. Left out: which sockets are whose, and what becomes of the names.
+
+mod cri;
+mod docker;
+mod grpc;
+mod sockets;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use netsnoop_core::process::Container;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use self::cri::Cri;
+use self::docker::Docker;
+use self::sockets::Api;
+pub use self::sockets::RuntimeSockets;
+use super::name_channel::{NameTeller, Wishes};
+use crate::counters::Counters;
+
+/// How often all containers are asked for: what is met meanwhile is asked for at once.
+const LIST_EVERY: Duration = Duration::from_secs(10);
+/// How often new sockets are looked for, and a runtime that failed is tried again.
+const TRY_EVERY: Duration = Duration::from_secs(5);
+/// A runtime that takes longer is taken for one that hangs.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// Changes that wait to be looked at. The runtime is not read from while there are more.
+const CHANGES: usize = 64;
+
+/// Asks for life. Call it on a thread of its own.
+pub fn run(
+    sockets: &RuntimeSockets,
+    wishes: &Wishes,
+    tellers: Vec<NameTeller>,
+    counters: Arc<Counters>,
+) -> anyhow::Result<()> {
+    let teller = Teller { tellers: tellers.into(), counters };
+    on_a_runtime_of_tokio(attend_all(sockets, wishes, &teller))
+}
+
+/// What all runtimes know.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// The containers.
+    pub containers: Vec<Container>,
+    /// Why some runtime told none.
+    pub amiss: Vec<String>,
+}
+
+/// Asks all runtimes, and waits at most `patience` for each of them.
+pub fn ask_once(sockets: &RuntimeSockets, patience: Duration) -> anyhow::Result<Known> {
+    on_a_runtime_of_tokio(async {
+        let mut asked = JoinSet::new();
+        for socket in sockets.find() {
+            asked.spawn(async move {
+                let answer = timeout(patience, async { Runtime::connect(&socket).await?.list().await }).await;
+                let answer = answer.context("it gave no answer").flatten();
+                answer.with_context(|| no_names_from(&socket))
+            });
+        }
+        let mut known = Known::default();
+        while let Some(answer) = asked.join_next().await {
+            match answer.context("asking a container runtime")? {
+                Ok(containers) => known.containers.extend(containers),
+                Err(error) => known.amiss.push(format!("{error:#}")),
+            }
+        }
+        Ok(known)
+    })?
+}
+
+fn no_names_from(socket: &Path) -> String {
+    format!("containers keep their ids, as {} tells no names", socket.display())
+}
+
+fn on_a_runtime_of_tokio<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .context("starting the tokio runtime")?;
+    Ok(runtime.block_on(work))
+}
+
+/// Tells whoever asks.
+#[derive(Clone)]
+struct Teller {
+    tellers: Arc<[NameTeller]>,
+    counters: Arc<Counters>,
+}
+
+impl Teller {
+    fn tell(&self, names: Vec<Container>) {
+        if !names.is_empty() {
+            let names = names.into();
+            self.tellers.iter().for_each(|teller| teller.tell(&names, &self.counters));
+        }
+    }
+}
+
+/// Each runtime has a task of its own, so that none waits for another.
+async fn attend_all(sockets: &RuntimeSockets, wishes: &Wishes, teller: &Teller) {
+    let mut attended: HashSet<PathBuf> = HashSet::new();
+    loop {
+        for socket in sockets.find() {
+            if attended.insert(socket.clone()) {
+                tokio::spawn(attend_one(socket, wishes.clone(), teller.clone()));
+            }
+        }
+        sleep(TRY_EVERY).await;
+    }
+}
+
+async fn attend_one(socket: PathBuf, wishes: Wishes, teller: Teller) {
+    let mut complained = String::new();
+    loop {
+        let failure = match in_time(Runtime::connect(&socket)).await {
+            Ok(runtime) => {
+                log::info!("containers and pods have names from {}", socket.display());
+                serve(runtime, wishes.subscribe(), &teller).await
+            }
+            Err(error) => error,
+        };
+        teller.counters.runtime_failures.add(1);
+        let complaint = format!("{:#}", failure.context(no_names_from(&socket)));
+        if complaint != complained {
+            log::warn!("{complaint}; it is tried again");
+        }
+        complained = complaint;
+        sleep(TRY_EVERY).await;
+    }
+}
+
+/// Answers wishes until the runtime fails, and returns how.
+async fn serve(
+    mut runtime: Runtime,
+    mut wishes: broadcast::Receiver<Arc<str>>,
+    teller: &Teller,
+) -> anyhow::Error {
+    let (changed, mut changes) = mpsc::channel(CHANGES);
+    // Ends with this function.
+    let mut followers = JoinSet::new();
+    if let Runtime::Cri(cri) = &runtime {
+        followers.spawn(cri.follow(changed));
+    }
+    let mut lists = interval(LIST_EVERY);
+    lists.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let found = tokio::select! {
+            _ = lists.tick() => in_time(runtime.list()).await,
+            wish = wishes.recv() => match wish {
+                Ok(id) => in_time(runtime.find(&id)).await,
+                // There were too many: all at once is less work.
+                Err(RecvError::Lagged(_)) => in_time(runtime.list()).await,
+                Err(RecvError::Closed) => return anyhow::anyhow!("nobody asks any more"),
+            },
+            Some(id) = changes.recv() => in_time(runtime.find(&id)).await,
+        };
+        match found {
+            Ok(names) => teller.tell(names),
+            Err(error) => return error,
+        }
+    }
+}
+
+async fn in_time<T>(answer: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    timeout(ANSWER_MAX, answer).await.with_context(|| format!("it gave no answer within {ANSWER_MAX:?}"))?
+}
+
+/// One that listens on a socket.
+enum Runtime {
+    Cri(Cri),
+    Docker(Docker),
+}
+
+impl Runtime {
+    async fn connect(socket: &Path) -> anyhow::Result<Self> {
+        Ok(match Api::of(socket) {
+            Api::Cri => Self::Cri(Cri::connect(socket).await?),
+            Api::Docker(runtime) => Self::Docker(Docker::connect(socket, runtime).await?),
+        })
+    }
+
+    async fn list(&mut self) -> anyhow::Result<Vec<Container>> {
+        match self {
+            Self::Cri(cri) => cri.list().await,
+            Self::Docker(docker) => docker.list().await,
+        }
+    }
+
+    async fn find(&mut self, id: &str) -> anyhow::Result<Vec<Container>> {
+        match self {
+            Self::Cri(cri) => cri.find(id).await,
+            Self::Docker(docker) => docker.find(id).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

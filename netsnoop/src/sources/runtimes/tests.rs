@@ -1,0 +1,209 @@
+//! Runtimes that the tests play themselves: one that answers, one that refuses, one that never answers.
+
+use std::convert::Infallible;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::thread;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::HeaderMap;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use netsnoop_core::process::Container;
+use prost::Message;
+use rustix::event::{PollFd, PollFlags, poll};
+use tokio::net::UnixListener;
+
+use super::cri::{
+    ContainerEvent, ContainerMetadata, ListContainersRequest, ListContainersResponse, ListPodSandboxResponse,
+    ListedContainer, ListedSandbox, SandboxMetadata, VersionResponse,
+};
+use super::*;
+use crate::intake::Bell;
+
+const SANDBOX: &str = "sandbox-1";
+const APP: &str = "container-1";
+
+/// How a played runtime behaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Manner {
+    Answers,
+    /// And tells of changes.
+    TellsChanges,
+    Refuses,
+    Hangs,
+}
+
+fn answer(path: &str, question: &[u8]) -> Vec<u8> {
+    let asked = ListContainersRequest::decode(question).unwrap_or_default().filter;
+    let wants = |id: &str| asked.as_ref().is_none_or(|filter| filter.id == id);
+    match path.rsplit_once('/').map(|(_, method)| method) {
+        Some("Version") => VersionResponse { runtime_name: "containerd".into() }.encode_to_vec(),
+        Some("ListPodSandbox") => {
+            let metadata =
+                SandboxMetadata { name: "web-1".into(), uid: "u-1".into(), namespace: "tools".into() };
+            let sandbox = ListedSandbox { id: SANDBOX.into(), metadata: Some(metadata) };
+            ListPodSandboxResponse { items: vec![sandbox].into_iter().filter(|s| wants(&s.id)).collect() }
+                .encode_to_vec()
+        }
+        Some("ListContainers") => {
+            let metadata = Some(ContainerMetadata { name: "app".into() });
+            let one = ListedContainer { id: APP.into(), pod_sandbox_id: SANDBOX.into(), metadata };
+            let containers = vec![one].into_iter().filter(|one| wants(&one.id)).collect();
+            ListContainersResponse { containers }.encode_to_vec()
+        }
+        _ => ContainerEvent { container_id: APP.into() }.encode_to_vec(),
+    }
+}
+
+async fn respond(
+    manner: Manner,
+    request: Request<Incoming>,
+) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
+    let path = request.uri().path().to_owned();
+    let question = request.into_body().collect().await.unwrap().to_bytes();
+    let is_event = path.ends_with("GetContainerEvents");
+    let refused = manner == Manner::Refuses || is_event && manner != Manner::TellsChanges;
+    if manner == Manner::Hangs {
+        std::future::pending::<()>().await;
+    }
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", if refused { "12" } else { "0" }.parse().unwrap());
+    let mut body = BytesMut::new();
+    if !refused {
+        let message = answer(&path, question.get(5..).unwrap_or_default());
+        body.put_u8(0);
+        body.put_u32(u32::try_from(message.len()).unwrap());
+        body.put_slice(&message);
+    }
+    let body = Full::new(body.freeze()).with_trailers(async move { Some(Ok(trailers)) });
+    Ok(Response::new(BodyExt::boxed(body)))
+}
+
+async fn docker(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    Ok(Response::new(Full::from(r#"[{"Id":"container-2","Names":["/db"]}]"#)))
+}
+
+/// Plays a runtime on `socket` until the test ends.
+fn play(socket: &Path, manner: Manner) {
+    let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let is_docker = Api::of(socket) != Api::Cri;
+    thread::spawn(move || {
+        on_a_runtime_of_tokio(async move {
+            let listener = UnixListener::from_std(listener).unwrap();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let stream = TokioIo::new(stream);
+                tokio::spawn(async move {
+                    if is_docker {
+                        http1::Builder::new().serve_connection(stream, service_fn(docker)).await.unwrap();
+                    } else {
+                        let service = service_fn(move |request| respond(manner, request));
+                        http2::Builder::new(TokioExecutor::new())
+                            .serve_connection(stream, service)
+                            .await
+                            .unwrap();
+                    }
+                });
+            }
+        })
+    });
+}
+
+/// What a container is called, as text.
+fn called(container: &Container) -> String {
+    let pod = container.pod.as_deref();
+    let parts = [
+        container.runtime,
+        pod.and_then(|pod| pod.namespace.as_deref()),
+        pod.and_then(|pod| pod.name.as_deref()),
+        container.name.as_deref(),
+    ];
+    format!("{} {}", container.id, parts.map(|part| part.unwrap_or("-")).join("/"))
+}
+
+fn ask(sockets: &[(&str, Manner)]) -> (Vec<String>, Vec<String>) {
+    let place = tempfile::tempdir().unwrap();
+    let paths = sockets.iter().map(|(name, _)| place.path().join(name)).collect::<Vec<_>>();
+    for (path, (_, manner)) in paths.iter().zip(sockets) {
+        play(path, *manner);
+    }
+    let nowhere = place.path().join("nowhere.sock");
+    let sockets = RuntimeSockets::Only([paths, vec![nowhere]].concat());
+    let told = ask_once(&sockets, Duration::from_secs(1)).unwrap();
+    let mut names: Vec<String> = told.containers.iter().map(called).collect();
+    names.sort();
+    (names, told.amiss)
+}
+
+#[test]
+fn all_runtimes_tell_and_none_waits_for_another() {
+    let (names, amiss) = ask(&[
+        ("containerd.sock", Manner::Answers),
+        ("refuses.sock", Manner::Refuses),
+        ("hangs.sock", Manner::Hangs),
+        ("docker.sock", Manner::Answers),
+    ]);
+    assert_eq!(
+        names,
+        [
+            "container-1 containerd/tools/web-1/app",
+            "container-2 docker/-/-/db",
+            "sandbox-1 containerd/tools/web-1/-"
+        ]
+    );
+    assert_eq!(amiss.len(), 3, "{amiss:#?}");
+    for part in ["nowhere.sock tells no names: connecting", "gRPC status 12", "it gave no answer"] {
+        assert!(amiss.iter().any(|complaint| complaint.contains(part)), "{part}: {amiss:#?}");
+    }
+}
+
+/// Attends to a runtime; returns what was told until `wanted` was.
+fn attend(manner: Manner, wish: Option<&str>, wanted: &str) -> Vec<String> {
+    let place = tempfile::tempdir().unwrap();
+    let socket = place.path().join("containerd.sock");
+    play(&socket, manner);
+    let bell = Bell::new().unwrap();
+    let wishes = Wishes::default();
+    let (asker, teller) = wishes.asker(bell.clone());
+    let attended = wishes.clone();
+    thread::spawn(move || run(&RuntimeSockets::Only(vec![socket]), &attended, vec![teller], Arc::default()));
+    let mut told = Vec::new();
+    let mut wish = wish.map(Arc::from);
+    while told.iter().filter(|name| *name == wanted).count() < 2 {
+        poll(&mut [PollFd::new(&bell.as_fd(), PollFlags::IN)], None).unwrap();
+        bell.take();
+        told.extend(asker.take().flat_map(|names| names.iter().map(called).collect::<Vec<_>>()));
+        // Once all has been listed the runtime hears of wishes.
+        if let Some(wish) = wish.take() {
+            assert!(asker.ask(&wish));
+        }
+    }
+    told
+}
+
+#[test]
+fn a_container_that_is_met_is_asked_for_at_once() {
+    let app = "container-1 containerd/tools/web-1/app";
+    let sandbox = "sandbox-1 containerd/tools/web-1/-";
+    assert_eq!(attend(Manner::Answers, Some(APP), app), [sandbox, app, app]);
+    assert_eq!(attend(Manner::Answers, Some(SANDBOX), sandbox), [sandbox, app, sandbox]);
+}
+
+#[test]
+fn a_change_is_looked_at_unasked() {
+    let (sandbox, app) = ("sandbox-1 containerd/tools/web-1/-", "container-1 containerd/tools/web-1/app");
+    assert_eq!(attend(Manner::TellsChanges, None, app), [sandbox, app, app]);
+}
+
+#[test]
+fn nobody_is_asked_where_no_runtime_answers() {
+    let (asker, _teller) = Wishes::default().asker(Bell::new().unwrap());
+    assert!(!asker.ask(&Arc::from(APP)));
+}
