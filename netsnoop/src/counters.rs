@@ -76,6 +76,8 @@ pub struct Counters {
     pub link_events_rejected: Counter,
     /// Times that the kernel had no room for such events, so that all was looked at anew.
     pub link_event_overflows: Counter,
+    /// Times that the kernel had no room for exits of processes, so that who served a port is doubted for a while.
+    pub exit_event_overflows: Counter,
     /// Records that a sink wrote.
     pub rows_written: Counter,
     /// Records a sink lost because its channel was full, or could not write.

@@ -115,6 +115,15 @@ impl End {
         self.sock_address != 0
     }
 
+    /// Its socket was looked for by a name that it does not know.
+    pub(super) fn look_anew(&mut self) {
+        if matches!(self.attribution.reason(), Some(Reason::Pending | Reason::GoneBeforeLookup)) {
+            self.place_says(self.place, self.namespace);
+            self.search = Search::NotAsked;
+            self.looks = 0;
+        }
+    }
+
     /// The attribution that follows from the place alone.
     pub(super) fn place_says(&mut self, place: Place, namespace: Option<NamespaceKey>) {
         self.place = place;

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::Reconciler;
 use super::flow::{Search, Side};
-use super::flow_table::FlowId;
+use super::flow_table::{FlowId, agrees};
 use super::namespace_table::{NamespaceId, Place};
 use super::packets::PACKET_CLOCK_ERROR;
 use super::snapshots::{Look, all_holders, evidence_of, incomplete, is_listener};
@@ -162,8 +162,8 @@ impl Reconciler {
         end.search = again.map_or(Search::Done, Search::Again);
     }
 
-    /// The flow and side of an end of `tuple` that is looked up by a question that went out at `asked_at` or
-    /// before.
+    /// The flow and side of an end whose socket calls it `tuple`, and that is looked up by a question that went out at
+    /// `asked_at` or before.
     fn searching(
         &self,
         namespace: NamespaceId,
@@ -173,7 +173,8 @@ impl Reconciler {
         let searching = self.flows.find(tuple).filter(|(_, side, flow)| {
             let end = flow.end(*side);
             let is_older = flow.first_seen <= asked_at + PACKET_CLOCK_ERROR;
-            is_older && end.search == Search::Asked && end.namespace_id() == Some(namespace)
+            let is_own_name = agrees(flow.tuple(*side), tuple);
+            is_older && is_own_name && end.search == Search::Asked && end.namespace_id() == Some(namespace)
         });
         searching.map(|(id, side, _)| (id, side)).max_by_key(|(id, _)| *id)
     }

@@ -120,6 +120,9 @@ impl Reconciler {
             // Translated addresses meet wherever those who translate have them meet.
             return true;
         }
+        if self.is_elsewhere(near.endpoint, namespace, flow.first_seen) {
+            return false;
+        }
         match far.place {
             Place::Local(there) if far.place_certain => self.namespaces.can_meet(
                 (namespace, sighting.tuple.local.address),
@@ -134,6 +137,13 @@ impl Reconciler {
 }
 
 impl Reconciler {
+    /// Whether the address is that of another namespace, so that no socket of `namespace` sends from it or is reached by
+    /// it; one that is bound to no address has the same port in every namespace.
+    fn is_elsewhere(&self, own: Endpoint, namespace: NamespaceId, at: Timestamp) -> bool {
+        let place = self.namespaces.place_seen_from(namespace, own.address, at);
+        differ(place, Place::Local(namespace))
+    }
+
     /// Whether a packet from `seen` may be of the socket at `end`: one that is bound to no address sends from those of
     /// its namespace, and never from one that it is given on the way.
     fn may_send_from(&self, end: &End, seen: Endpoint, at: Timestamp) -> bool {

@@ -177,14 +177,16 @@ impl Reconciler {
     /// Renames a held connection, and moves the ends that turn out to be elsewhere.
     fn take_step_held(&mut self, id: FlowId, step: Translation) {
         let Some(flow) = self.flows.get(id) else { return };
-        let before = [Side::A, Side::B].map(|side| flow.tuple(side).local);
+        let before = [Side::A, Side::B].map(|side| flow.tuple(side));
         self.flows.rename(id, |flow| take_step(flow, step));
         for (side, before) in [Side::A, Side::B].into_iter().zip(before) {
             let Some(flow) = self.flows.get_mut(id) else { return };
             flow.changed |= flow.opened;
-            let (own, at) = (flow.tuple(side).local, flow.first_seen);
-            if own.address != before.address && !before.is_wildcard() {
-                self.move_end(id, side, self.place_of_translated(own, at));
+            let (own, at) = (flow.tuple(side), flow.first_seen);
+            if own.local.address != before.local.address && !before.local.is_wildcard() {
+                self.move_end(id, side, self.place_of_translated(own.local, at));
+            } else if !agrees(own, before) {
+                flow.end_mut(side).look_anew();
             }
         }
     }
@@ -217,6 +219,9 @@ impl Reconciler {
         for (side, its) in [(Side::A, of_other), (Side::B, of_other.other())] {
             let is_own = gone.tuple(its).local == flow.tuple(side).local;
             take_better(flow.end_mut(side), gone.end(its), is_own);
+            if !agrees(gone.tuple(its), flow.tuple(side)) {
+                flow.end_mut(side).look_anew();
+            }
         }
         flow.take_over(&gone, of_other);
         self.ledger.ends_seen = self.ledger.ends_seen + local(flow) - before;

@@ -121,6 +121,7 @@ fn remarks(ledgers: &[(Way, Ledger)], counters: &Counters) -> Vec<Remark> {
             "times that events of interfaces were lost and all was looked at anew",
             "",
         ),
+        remark(counters.exit_event_overflows.get(), "times that exits of processes were lost", slow),
         remark(sum(|ledger| ledger.connections_evicted), "connections forgotten as the table was full", ""),
         remark(sum(|ledger| ledger.processes_evicted), "processes forgotten as the table was full", ""),
         remark(sum(|ledger| ledger.conflicts), "owners corrected by stronger evidence", ""),

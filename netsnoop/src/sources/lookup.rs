@@ -91,7 +91,7 @@ pub fn run(
                 let patience = changes.and_then(|changes| changes.patience(clock::now()));
                 let patience = patience.map_or(KEEP_UP, |patience| patience.min(KEEP_UP));
                 questions.wait(changes.map(TopologyChanges::as_fd), patience)?;
-                lookups.sockets.keep_up();
+                lookups.sockets.keep_up(lookups.outlet.intake.counters());
                 true
             }
         };

@@ -19,6 +19,7 @@ use super::netlink::{Message, Netlink, messages};
 use super::proc_fs::ProcRoot;
 use super::taskstats::{Question, Stats, Taskstats};
 use crate::clock;
+use crate::counters::Counters;
 
 /// Room for exits that wait to be read: some thousand.
 const WAITING_BYTES: usize = 4 << 20;
@@ -59,7 +60,7 @@ impl ProcessExits {
     }
 
     /// Reads what has ended until now.
-    pub(super) fn read(&mut self) {
+    pub(super) fn read(&mut self, counters: &Counters) {
         loop {
             let at = clock::now();
             match self.netlink.receive() {
@@ -73,10 +74,16 @@ impl ProcessExits {
                     }
                 }
                 Err(Errno::AGAIN) => break,
-                // Some were lost, or cannot be read: what is known begins anew.
-                Err(_) => {
+                Err(error) => {
+                    // What is known begins anew.
                     self.since = clock::now();
                     self.lately.clear();
+                    if error != Errno::NOBUFS {
+                        log::debug!("exits cannot be read: {error}");
+                        counters.proc_failed.add(1);
+                        break;
+                    }
+                    counters.exit_event_overflows.add(1);
                 }
             }
         }
@@ -161,7 +168,7 @@ mod tests {
         let before = clock::now();
         drop(child.stdin.take());
         child.wait().expect("cat ends with its input");
-        exits.read();
+        exits.read(&Counters::default());
         let ended = |pid| exits.last_relative(&root, of(pid), &mut Vec::new());
         let (parent, sibling) = (ended(std::process::id()), ended(other.id()));
         assert_eq!(exits.last_child(of(other.id())), None);

@@ -210,7 +210,7 @@ impl SocketLookup {
     ) -> SocketSnapshot {
         self.search_holders(&mut found, started, counters);
         let searched = clock::now();
-        let exits = self.exits_beside(&found);
+        let exits = self.exits_beside(&found, counters);
         self.look_again_for_the_unheld(&mut found, counters);
         let Company { only_user, oldest } = self.company(&found);
         let (count, took) = (wanted.len(), clock::now().since(started));
@@ -241,16 +241,16 @@ impl SocketLookup {
     }
 
     /// Reads what waits to be read while nobody asks.
-    pub(super) fn keep_up(&mut self) {
+    pub(super) fn keep_up(&mut self, counters: &Counters) {
         if let Some(exits) = &mut self.exits {
-            exits.read();
+            exits.read(counters);
         }
     }
 
     /// Who has ended that may have held a socket that serves a port, too.
-    fn exits_beside(&mut self, found: &Found) -> Option<Exits> {
+    fn exits_beside(&mut self, found: &Found, counters: &Counters) -> Option<Exits> {
         let exits = self.exits.as_mut()?;
-        exits.read();
+        exits.read(counters);
         let serving = found.rows.iter().filter(|row| serves_anybody(row));
         let mut holders: Vec<ProcessId> =
             serving.flat_map(|row| &row.holders).map(|holder| holder.id).collect();

@@ -19,15 +19,17 @@ fn the_same_loopback_five_tuple_in_two_namespaces_is_two_connections() {
         let client = Actor::new(pod, 10001).start("connect hold 127.0.0.1:7101 from 127.0.0.1:40001");
         (client.wait_for("connect"), client)
     });
+    // Before that a table has no holder of the server's socket.
+    let accepts = servers.each_ref().map(|server| server.wait_for("accept"));
     for arguments in ["-i any", "-i any --ebpf off"] {
         let watch = Watch::start(&lab, arguments);
-        for ((client, _), server) in clients.iter().zip(&servers) {
+        for ((client, _), accept) in clients.iter().zip(&accepts) {
             let record = watch.wait_for("a loopback connection", |record| {
                 record.client.netns.as_ref().is_some_and(|netns| netns.inode == client.netns)
                     && record.client.port == 40001
             });
             record.client.must_be(client, &crate::owners::TABLES);
-            record.server.must_be(&server.wait_for("accept"), &crate::owners::TABLES);
+            record.server.must_be(accept, &crate::owners::TABLES);
         }
         assert!(watch.stop().status.success());
     }

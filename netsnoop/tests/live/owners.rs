@@ -52,7 +52,8 @@ fn without_ebpf_what_lasts_has_its_owner_and_nothing_a_wrong_one() {
     }
 }
 
-fn is_named(record: &Record) -> bool {
+/// Whether both ends have an owner.
+pub(crate) fn is_named(record: &Record) -> bool {
     record.client.process.is_some() && record.server.process.is_some()
 }
 

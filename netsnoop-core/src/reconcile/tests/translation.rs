@@ -469,3 +469,34 @@ fn a_service_is_found_by_the_address_that_was_meant_and_else_by_where_it_led() {
     check(vec![rule("pod", 8080), rule("meant", 80)], "meant");
     check(vec![rule("pod", 8080)], "pod");
 }
+
+#[test]
+fn an_end_that_was_looked_for_by_a_given_name_is_looked_for_again_by_its_own() {
+    // What the node itself asks is translated before any interface shows it.
+    let class = Class {
+        name: "the node to a service",
+        asked: tcp("198.18.0.1:40000", SERVICE),
+        answered: tcp("198.18.1.13:8080", "198.18.0.1:40000"),
+        client: Some(NODE),
+        server: Some(DB),
+        interfaces: [DB_VETH, DB_VETH],
+    };
+    for answered_before in [true, false] {
+        let mut world = World::new(Hooks::default());
+        world.see(0, report(0, true, vec![]));
+        world.hears = false;
+        world.see(1, class.packets(1));
+        world.wait_until(5);
+        assert!(!world.asked.is_empty());
+        if answered_before {
+            class.answer(&mut world, 5);
+        }
+        world.hears = true;
+        world.see(6, began(6, class.asked, class.answered, 9));
+        for millis in (10..400).step_by(10) {
+            class.answer(&mut world, millis);
+            world.wait_until(millis);
+        }
+        class.check(&world, if answered_before { "looked for before" } else { "being looked for" });
+    }
+}

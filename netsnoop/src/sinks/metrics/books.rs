@@ -213,7 +213,7 @@ fn of_links(counters: &Counters) -> [Count; 3] {
 }
 
 /// How looking things up went.
-fn of_lookups(counters: &Counters) -> [Count; 13] {
+fn of_lookups(counters: &Counters) -> [Count; 14] {
     [
         of("netsnoop_names_read_total", "Names of servers read from packets.", &counters.names_read),
         of(
@@ -235,6 +235,11 @@ fn of_lookups(counters: &Counters) -> [Count; 13] {
             "netsnoop_lookups_lost_in_channel_total",
             "Lookups not made as too many were waiting.",
             &counters.lookups_lost_in_channel,
+        ),
+        of(
+            "netsnoop_exit_event_overflows_total",
+            "Times that the kernel had no room for exits of processes.",
+            &counters.exit_event_overflows,
         ),
         of("netsnoop_lookups_cut_short_total", "Lookups that ran out of time.", &counters.lookups_cut_short),
         of("netsnoop_proc_denied_total", "Entries of /proc that may not be read.", &counters.proc_denied),
