@@ -120,7 +120,9 @@ impl Reconciler {
             // Translated addresses meet wherever those who translate have them meet.
             return true;
         }
-        if self.is_elsewhere(near.endpoint, namespace, flow.first_seen) {
+        if self.is_elsewhere(near.endpoint, namespace, flow.first_seen)
+            || !self.may_send_from(far, sighting.tuple.remote, flow.first_seen)
+        {
             return false;
         }
         match far.place {

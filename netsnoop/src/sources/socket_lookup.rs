@@ -36,6 +36,9 @@ const SEARCH_MAX: Duration = Duration::from_millis(500);
 const REST_AFTER_ELSEWHERE: u32 = 9;
 /// Only in namespaces of at most this many processes all are asked for their user.
 const SMALL_NAMESPACE: usize = 64;
+/// The process that does nothing but hold a Kubernetes pod's namespaces, as a user of its own
+/// (<https://github.com/kubernetes/kubernetes/blob/v1.31.0/build/pause/linux/pause.c>): no connection is its own.
+const POD_HOLDER: &[u8] = b"pause";
 /// How many processes that held a wanted socket are remembered, to be looked at first.
 const RECENT_MAX: usize = 64;
 /// Answers questions about sockets.
@@ -139,16 +142,23 @@ impl SocketLookup {
         }
         // Who has left may be the owner, so all count who were there lately.
         company.only_user = self.index.only_user_lately(found.key.inode);
+        let mut others = Vec::new();
         for pid in pids {
             let process = self.index.proc_root.process(pid);
             let (user, started) = match process.and_then(|process| process.identity(&mut self.text)) {
-                Ok(Some((process, _))) => (Some(process.uid), Some(process.id.started_at())),
+                Ok(Some((process, _))) => {
+                    others.push(process.name.as_bytes() != POD_HOLDER);
+                    (Some(process.uid), Some(process.id.started_at()))
+                }
                 // Who has ended meanwhile is nobody's user; who cannot be read is a user that is not known.
                 Err(Errno::NOENT | Errno::SRCH) => continue,
                 Ok(None) | Err(_) => (None, None),
             };
             company.only_user = company.only_user.filter(|only| Some(*only) == user);
             company.oldest = company.oldest.into_iter().chain(started).min();
+        }
+        if !others.is_empty() && !others.contains(&true) {
+            company.only_user = None;
         }
         company
     }

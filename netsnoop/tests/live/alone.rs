@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::lab::watch::Watch;
 use crate::lab::{Lab, netsnoop, settle, skip};
-use crate::owners::{TABLES, TABLES_OR_LISTENER, is_named};
+use crate::owners::{TABLES, TABLES_OR_LISTENER};
 
 /// A root with netsnoop and an empty folder for /proc.
 struct Root(TempDir);
@@ -85,9 +85,9 @@ fn a_connection_is_watched_with_no_more_than_proc() {
     let talker = lab.client().start(&format!("connect hold {address}"));
     let client = talker.wait_for("connect");
     let record = watch.wait_for("the connection", |record| {
-        Some(record.client.endpoint()) == client.local && is_named(record)
+        Some(record.client.endpoint()) == client.local && record.is_answered()
     });
     record.client.must_be(&client, &TABLES);
-    record.server.must_be(&server.wait_for("accept"), &TABLES_OR_LISTENER);
+    record.server.must_be_server(&server.wait_for("accept"), &TABLES_OR_LISTENER);
     assert!(watch.stop().status.success());
 }

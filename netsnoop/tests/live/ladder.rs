@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::lab::records::Record;
 use crate::lab::watch::Watch;
 use crate::lab::{Lab, cgroup, skip};
 use crate::owners::TABLES_OR_LISTENER;
@@ -124,14 +125,18 @@ fn check(promise: &Promise) {
     }
     let choice = if rung == ALL_TOGETHER { String::new() } else { format!("--rung {rung}") };
     let watch = Watch::start(&lab, &format!("-i any {choice}"));
-    let (played, records) = Stage::new(&lab).play_before(watch, |record| record.client.process.is_some());
+    let is_told = |record: &Record| match promise.servers {
+        Knows::Lasting => record.is_answered(),
+        _ => record.client.process.is_some(),
+    };
+    let (played, records) = Stage::new(&lab).play_before(watch, is_told);
     for played in &played {
         let last = played.judge(&records);
         if let Some(evidence) = promise.clients.promise(played) {
             last.client.must_be(&played.client, evidence);
         }
         if let (Some(evidence), Some(truth)) = (promise.servers.promise(played), &played.acceptor) {
-            last.server.must_be(truth, evidence);
+            last.server.must_be_server(truth, evidence);
         }
     }
 }

@@ -200,7 +200,7 @@ impl Played {
             last.client.must_be(&self.client, evidence);
         }
         if class.to != Place::Outside {
-            last.server.must_be(&self.acceptor, evidence);
+            last.server.must_be_server(&self.acceptor, evidence);
         }
     }
 }

@@ -39,22 +39,17 @@ fn without_ebpf_what_lasts_has_its_owner_and_nothing_a_wrong_one() {
         return;
     };
     let watch = Watch::start(&lab, "-i any --ebpf off");
-    let (played, records) = Stage::new(&lab).play_before(watch, is_named);
+    let (played, records) = Stage::new(&lab).play_before(watch, Record::is_answered);
     for played in &played {
         let last = played.judge(&records);
         if let (Some(_), Some(acceptor)) = (&played.held, &played.acceptor) {
             last.client.must_be(&played.client, &TABLES);
-            last.server.must_be(acceptor, &TABLES_OR_LISTENER);
+            last.server.must_be_server(acceptor, &TABLES_OR_LISTENER);
         }
         if played.is_refused() {
             assert_eq!(last.connection.state, "refused", "{}: {last:#?}", played.name);
         }
     }
-}
-
-/// Whether both ends have an owner.
-pub(crate) fn is_named(record: &Record) -> bool {
-    record.client.process.is_some() && record.server.process.is_some()
 }
 
 #[test]

@@ -188,6 +188,22 @@ fn datagrams_of_an_unconnected_socket_and_their_packets_are_one_flow() {
 }
 
 #[test]
+fn a_socket_bound_to_no_address_is_not_reached_by_that_of_another_namespace() {
+    // One client port, two servers: each of them sees the same peer.
+    let mut world = World::new(ALL_HOOKS);
+    let to_db = udp("198.18.1.10:5000", "198.18.1.13:53");
+    let to_node = Socket::new(NODE, udp("0.0.0.0:53", "198.18.1.10:5000"), 300);
+    world.see(10, packet(10, WEB_VETH, to_db, PacketContent::Udp { payload_length: 30 }));
+    world.see(10, to_node.event(10, Act::FirstReceive, Some(9)));
+    world.wait_until(2000);
+    let server_of = |record: &&&ConnectionRecord| record.server.endpoint == to_db.remote;
+    let opens = world.opens();
+    assert_eq!(opens.len(), 2, "{opens:#?}");
+    let server = &opens.iter().find(server_of).unwrap().server;
+    assert_eq!((server.namespace, pid_of(server)), (Some(DB), None));
+}
+
+#[test]
 fn an_inode_given_to_a_new_namespace_does_not_join_it_to_the_old_one() {
     let reused = NamespaceKey { inode: WEB.inode, cookie: NonZeroU64::new(99) };
     let mut world = World::new(ALL_HOOKS);

@@ -17,6 +17,7 @@ use crate::translation::{Translation, TranslationChange};
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr};
 
 const CLIENT: u32 = 1;
 const SERVER: u32 = 2;
@@ -50,6 +51,13 @@ fn classes(transport: Transport) -> Vec<Class> {
             tcp("192.0.2.1:443", "198.18.0.1:61000"),
             [Some(WEB), None],
             [WEB_VETH, UPLINK],
+        ),
+        class(
+            "behind the node, to another pod",
+            tcp("198.18.1.10:40000", "198.18.1.13:443"),
+            tcp("198.18.1.13:443", "198.18.0.1:40000"),
+            [Some(WEB), Some(DB)],
+            [WEB_VETH, DB_VETH],
         ),
         class(
             "a service address",
@@ -121,8 +129,16 @@ impl Class {
 
     fn sockets(&self) -> [Option<Socket>; 2] {
         let isn = (self.asked.transport == Transport::Tcp).then_some(7);
-        [(self.client, self.asked, 21), (self.server, self.answered, 22)]
-            .map(|(namespace, tuple, cookie)| Some(Socket { isn, ..Socket::new(namespace?, tuple, cookie) }))
+        let bound = |mut tuple: FiveTuple| {
+            // Mostly datagrams are sent and received by sockets that are bound to no address.
+            if tuple.transport != Transport::Tcp {
+                tuple.local.address = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+            }
+            tuple
+        };
+        [(self.client, self.asked, 21), (self.server, self.answered, 22)].map(|(namespace, tuple, cookie)| {
+            Some(Socket { isn, ..Socket::new(namespace?, bound(tuple), cookie) })
+        })
     }
 
     /// What there is to learn: the entry, the packets, and with hooks the events.

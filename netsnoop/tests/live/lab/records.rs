@@ -174,6 +174,29 @@ impl End {
     }
 }
 
+impl End {
+    /// The same of a server's end. Where looks may tell it, by who listens too, they may come late on a busy machine:
+    /// then it has no name, because somebody else may have served the port until then.
+    #[track_caller]
+    pub(crate) fn must_be_server(&self, truth: &Truth, evidence: &[&str]) {
+        let by_looks = evidence.contains(&"listener");
+        if !(by_looks && self.is_doubted() && self.agrees_with(truth)) {
+            self.must_be(truth, evidence);
+        }
+    }
+
+    fn is_doubted(&self) -> bool {
+        self.process.is_none() && self.attribution.reason.as_deref() == Some("ambiguous")
+    }
+}
+
+impl Record {
+    /// Whether all that tables tell of the owners is told.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.client.process.is_some() && (self.server.process.is_some() || self.server.is_doubted())
+    }
+}
+
 /// The wall time of boot in nanoseconds since the Unix epoch: the distance of the two clocks where nothing came
 /// between their readings, which makes it larger.
 fn boot_as_unix_nanos() -> i128 {
