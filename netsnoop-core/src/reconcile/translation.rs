@@ -217,7 +217,8 @@ impl Reconciler {
         let local = |flow: &Flow| flow.both().into_iter().filter(|(_, end)| end.is_local()).count() as u64;
         let before = local(flow) + local(&gone);
         for (side, its) in [(Side::A, of_other), (Side::B, of_other.other())] {
-            let is_own = gone.tuple(its).local == flow.tuple(side).local;
+            let (own, seen) = (flow.tuple(side).local, gone.tuple(its).local);
+            let is_own = own == seen || own.port == seen.port && seen.is_wildcard();
             take_better(flow.end_mut(side), gone.end(its), is_own);
             if !agrees(gone.tuple(its), flow.tuple(side)) {
                 flow.end_mut(side).look_anew();
