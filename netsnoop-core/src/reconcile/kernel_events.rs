@@ -193,8 +193,9 @@ impl Reconciler {
         let flow = self.flows.get_mut(id)?;
         flow.learn_role(if by_client { side } else { side.other() }, Role::Syn);
         flow.advance(ConnectionState::Established, seen.at);
-        // Without that hook the table tells who listened at the start, which may be long ago.
-        if !by_client && self.settings.hooks.listen {
+        // Without the one hook the table tells who listened at the start, which may be long ago; without the other a
+        // child of who listens may have accepted, and nothing would tell.
+        if !by_client && self.settings.hooks.listen && self.settings.hooks.accept {
             self.attribute_listener(id, side);
         }
         Some((id, side))

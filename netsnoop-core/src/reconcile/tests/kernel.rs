@@ -104,6 +104,20 @@ fn a_connection_nobody_accepts_belongs_to_who_listens() {
 }
 
 #[test]
+fn who_called_listen_is_not_taken_for_who_accepts_where_no_hook_tells_of_accepts() {
+    let mut world = World::new(Hooks { accept: false, ..ALL_HOOKS });
+    let listener = Socket::new(DB, tcp("0.0.0.0:6379", "0.0.0.0:0"), 1);
+    world.see(1, listener.event(1, Act::Listen, Some(8)));
+    world.see(10, client().event(10, Act::Connect, Some(7)));
+    world.see(10, server().event(10, Act::Established { by_client: false }, None));
+    world.wait_until(200);
+    assert_eq!(pid_of(&world.last().server), None);
+    world.see(300, server().event(300, Act::FirstReceive, Some(9)));
+    assert_eq!(pid_of(&world.last().server), Some(9));
+    assert_eq!(world.reconciler.ledger().conflicts, 0);
+}
+
+#[test]
 fn a_connection_that_is_reset_long_before_its_server_accepts_it_is_one() {
     let mut world = World::new(ALL_HOOKS);
     world.see(10, client().event(10, Act::Connect, Some(7)));
