@@ -35,79 +35,81 @@ struct Class {
     interfaces: [Option<u32>; 2],
 }
 
+fn class(
+    name: &'static str,
+    asked: FiveTuple,
+    answered: FiveTuple,
+    [client, server]: [Option<NamespaceKey>; 2],
+    interfaces: [Option<u32>; 2],
+) -> Class {
+    Class { name, asked, answered, client, server, interfaces }
+}
+
 fn classes(transport: Transport) -> Vec<Class> {
-    let class =
-        |name, asked: FiveTuple, answered: FiveTuple, at: [Option<NamespaceKey>; 2], interfaces: [u32; 2]| {
-            Class {
-                name,
-                asked: FiveTuple { transport, ..asked },
-                answered: FiveTuple { transport, ..answered },
-                client: at[0],
-                server: at[1],
-                interfaces: interfaces.map(Some),
-            }
-        };
-    vec![
-        Class {
-            interfaces: [None, Some(DB_VETH)],
-            ..class(
-                "the node to a service",
-                tcp("198.18.0.1:40000", "198.19.0.1:80"),
-                tcp("198.18.1.13:8080", "198.18.0.1:40000"),
-                [Some(NODE), Some(DB)],
-                [0, 0],
-            )
-        },
+    let all = vec![
+        class(
+            "the node to a service",
+            tcp("198.18.0.1:40000", "198.19.0.1:80"),
+            tcp("198.18.1.13:8080", "198.18.0.1:40000"),
+            [Some(NODE), Some(DB)],
+            [None, Some(DB_VETH)],
+        ),
         class(
             "behind the node",
             tcp("198.18.1.10:40000", "192.0.2.1:443"),
             tcp("192.0.2.1:443", "198.18.0.1:61000"),
             [Some(WEB), None],
-            [WEB_VETH, UPLINK],
+            [Some(WEB_VETH), Some(UPLINK)],
         ),
         class(
             "behind the node, to another pod",
             tcp("198.18.1.10:40000", "198.18.1.13:443"),
             tcp("198.18.1.13:443", "198.18.0.1:40000"),
             [Some(WEB), Some(DB)],
-            [WEB_VETH, DB_VETH],
+            [Some(WEB_VETH), Some(DB_VETH)],
         ),
         class(
             "a service address",
             tcp("198.18.1.10:40000", "198.19.0.1:80"),
             tcp("198.18.1.13:8080", "198.18.1.10:40000"),
             [Some(WEB), Some(DB)],
-            [WEB_VETH, DB_VETH],
+            [Some(WEB_VETH), Some(DB_VETH)],
         ),
         class(
             "a service address, behind the node",
             tcp("198.18.1.10:40000", "198.19.0.1:80"),
             tcp("198.18.1.13:8080", "198.18.0.1:40000"),
             [Some(WEB), Some(DB)],
-            [WEB_VETH, DB_VETH],
+            [Some(WEB_VETH), Some(DB_VETH)],
         ),
         class(
             "the service that it is itself",
             tcp("198.18.1.10:40000", "198.19.0.1:80"),
             tcp("198.18.1.10:8080", "198.18.0.1:61000"),
             [Some(WEB), Some(WEB)],
-            [WEB_VETH, WEB_VETH],
+            [Some(WEB_VETH), Some(WEB_VETH)],
         ),
         class(
             "from outside to a port of the node",
             tcp("192.0.2.1:40000", "198.18.0.1:30080"),
             tcp("198.18.1.13:8080", "192.0.2.1:40000"),
             [None, Some(DB)],
-            [UPLINK, DB_VETH],
+            [Some(UPLINK), Some(DB_VETH)],
         ),
         class(
             "the node to a port of its own",
             tcp("198.18.0.1:40000", "198.18.0.1:30080"),
             tcp("198.18.1.13:8080", "198.18.0.1:61000"),
             [Some(NODE), Some(DB)],
-            [1, DB_VETH],
+            [Some(1), Some(DB_VETH)],
         ),
-    ]
+    ];
+    let of_transport = |class| {
+        let Class { asked, answered, .. } = class;
+        let [asked, answered] = [asked, answered].map(|tuple| FiveTuple { transport, ..tuple });
+        Class { asked, answered, ..class }
+    };
+    all.into_iter().map(of_transport).collect()
 }
 
 pub(super) fn report(millis: u64, whole: bool, changes: Vec<TranslationChange>) -> Observation {

@@ -33,7 +33,7 @@ pub(crate) fn slowness() -> u32 {
 
 /// How long something that must happen may take: generous, since it is only waited out in failure.
 pub(crate) fn patience() -> Duration {
-    Duration::from_secs(30) * slowness()
+    Duration::from_secs(120) * slowness()
 }
 
 /// netsnoop's own patience with its sources, which is 100 ms on a real machine.
