@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -184,6 +185,8 @@ pub struct ConnectionRecord {
     pub service: Option<Service>,
     /// What the client calls the server.
     pub names: Vec<LearntName>,
+    /// Other names that the client's namespace had looked up and that led to the server too, the last one first.
+    pub rival_names: Box<[Arc<str>]>,
     /// Payload bytes, where the kernel counted them.
     pub io: Option<Io>,
 }

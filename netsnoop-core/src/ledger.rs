@@ -43,6 +43,10 @@ pub struct Ledger {
     pub connections_told_twice: u64,
     /// Names of servers in packets of no connection that is held.
     pub names_unmatched: u64,
+    /// Answers to lookups of names that nobody was seen to ask for, or whose asker could not be told.
+    pub resolutions_unmatched: u64,
+    /// Answers to lookups of names thrown out of a full table.
+    pub resolutions_evicted: u64,
     /// Questions not asked because too many were waiting.
     pub rescans_dropped: u64,
 }

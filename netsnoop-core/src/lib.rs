@@ -5,8 +5,8 @@
 //! to the [`reconcile::Reconciler`] and takes [`connection::ConnectionRecord`]s out of it.
 //!
 //! Layers, each knowing only those to its left:
-//! vocabulary (`time` `five_tuple` `namespace` `socket` `process` `attribution` `translation`) <- decoders
-//! (`packet` `proc_text` `kernel_record` `conntrack` `server_name` `passwd`) <- `observation` <- `reconcile` -> `connection` <- `comparison`.
+//! vocabulary (`time` `five_tuple` `namespace` `socket` `process` `attribution` `translation` `resolution`) <- decoders
+//! (`packet` `proc_text` `kernel_record` `conntrack` `server_name` `dns_answer` `passwd`) <- `observation` <- `reconcile` -> `connection` <- `comparison`.
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
@@ -30,6 +30,7 @@ pub mod comparison;
 pub mod connection;
 pub mod conntrack;
 pub mod diag_message;
+pub mod dns_answer;
 pub mod five_tuple;
 pub mod inventory;
 pub mod kernel_record;
@@ -42,6 +43,8 @@ pub mod passwd;
 pub mod proc_text;
 pub mod process;
 pub mod reconcile;
+pub mod resolution;
+pub mod segments;
 pub mod server_name;
 pub mod service;
 pub mod socket;

@@ -10,6 +10,7 @@ use crate::five_tuple::FiveTuple;
 use crate::namespace::{NamespaceKey, Topology, TopologyReport};
 use crate::packet::{Direction, PacketHeader};
 use crate::process::{Container, Process, ProcessFacts, ProcessId};
+use crate::resolution::Resolution;
 use crate::service::LearntName;
 use crate::socket::{SocketRow, TcpState};
 use crate::time::Timestamp;
@@ -22,6 +23,8 @@ pub enum Observation {
     Packet(PacketSighting),
     /// A packet's sender calls its server so.
     Name(PacketSighting, LearntName),
+    /// A packet's receiver was told where a name leads.
+    Resolution(PacketSighting, Arc<Resolution>),
     /// A kernel program's event.
     Kernel(KernelEvent),
     /// What a look at socket tables told.

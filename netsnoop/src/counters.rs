@@ -70,6 +70,12 @@ pub struct Counters {
     pub names_read: Counter,
     /// Beginnings of streams that were given up because too many waited for more.
     pub names_evicted: Counter,
+    /// Answers to lookups of names read from packets, once for each interface that shows them.
+    pub resolutions_read: Counter,
+    /// Packets from resolvers' ports that hold no message.
+    pub resolutions_rejected: Counter,
+    /// Streams of resolvers that were given up because too many waited for more.
+    pub resolver_streams_evicted: Counter,
     /// Events of interfaces, addresses and namespaces read.
     pub link_events: Counter,
     /// Messages of such events that could not be decoded.

@@ -15,6 +15,7 @@ pub mod hash_seed;
 pub mod intake;
 mod listing;
 pub mod memory;
+pub mod naming;
 pub mod outlet;
 pub mod pipeline;
 pub mod privileges;

@@ -25,8 +25,6 @@ use anyhow::{Context, anyhow};
 use netsnoop_core::attribution::{RungSet, Way};
 use netsnoop_core::ledger::Ledger;
 use netsnoop_core::reconcile::Reconciler;
-use netsnoop_core::server_name::NameReader;
-use netsnoop_core::service::NameWishes;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
@@ -37,6 +35,7 @@ use crate::failure::Failure;
 use crate::hash_seed::hash_seed;
 use crate::intake::{Bell, Input, Intake};
 use crate::memory;
+use crate::naming::Naming;
 use crate::outlet::{Outlet, Told};
 use crate::privileges::{Job, renounce};
 use crate::reconciling::{self, Outlets, Track};
@@ -91,8 +90,7 @@ struct Plan {
     counters: Arc<Counters>,
     span: Span,
     serving: Option<Serving>,
-    /// Reads the names of servers, where services ask for them.
-    names: Option<NameReader>,
+    naming: Naming,
     /// Who is asked for names of containers.
     runtimes: RuntimeSockets,
 }
@@ -117,7 +115,7 @@ pub fn watch(config: &WatchConfig) -> Result<(), Failure> {
         counters,
         span: Span::default(),
         serving: None,
-        names: None,
+        naming: Naming::default(),
         runtimes,
     };
     run(&config.sources, plan)
@@ -128,11 +126,10 @@ pub fn agent(config: &AgentConfig) -> Result<(), Failure> {
     let counters = Arc::new(Counters::default());
     let (outputs, state) = sinks::agent(config, &counters)?;
     let serving = Some(Serving::open(config, state)?);
-    let wants_names = config.settings.services.name_wishes() != NameWishes::default();
-    let names = if wants_names { Some(NameReader::new(hash_seed()?)) } else { None };
+    let naming = Naming::new(&config.settings.services.name_wishes(), hash_seed()?, counters.clone());
     let queue = config.settings.limits.queue;
     let runtimes = config.sources.runtimes.clone();
-    let plan = Plan { outputs, queue, counters, span: Span::default(), serving, names, runtimes };
+    let plan = Plan { outputs, queue, counters, span: Span::default(), serving, naming, runtimes };
     run(&config.sources, plan)
 }
 
@@ -142,8 +139,8 @@ pub fn compare(config: &CompareConfig) -> Result<(), Failure> {
     let outputs = vec![sinks::compare(config, counters.clone())?];
     // An end whose answer is on its way when the time is over is none that nobody could name.
     let span = Span { duration: Some(config.duration), patience: config.sources.settle };
-    let runtimes = config.sources.runtimes.clone();
-    let plan = Plan { outputs, queue: RECORDS, counters, span, serving: None, names: None, runtimes };
+    let (naming, runtimes) = (Naming::default(), config.sources.runtimes.clone());
+    let plan = Plan { outputs, queue: RECORDS, counters, span, serving: None, naming, runtimes };
     run(&config.sources, plan)
 }
 
@@ -176,7 +173,7 @@ fn start(
     plan: Plan,
     (rungs, hearing): (Vec<(Way, RungSet)>, Bell),
 ) -> anyhow::Result<Running> {
-    let Plan { outputs, queue, counters, span, serving, names, runtimes } = plan;
+    let Plan { outputs, queue, counters, span, serving, naming, runtimes } = plan;
     let (inputs_in, inputs) = sync_channel(INTAKE_BATCHES);
     let (finished_in, finished) = tokio::sync::mpsc::channel(outputs.len().max(1));
     let (ended_in, ended_captures) = tokio::sync::mpsc::channel(captures.len().max(1));
@@ -189,8 +186,8 @@ fn start(
         outlets.push(outlet);
         sinks.push(sink);
     }
-    // Where a hook tells who connects, nothing waits for packets.
-    let waits = ways.iter().any(|(_, reconciler)| !reconciler.hooks().connect);
+    // Where a hook tells who connects, nothing waits for packets but the names that were looked up.
+    let waits = naming.reads_answers() || ways.iter().any(|(_, reconciler)| !reconciler.hooks().connect);
     let progress = Progress::of(captures.len()).into_iter().map(|own| waits.then_some(own));
     let captures = captures
         .into_iter()
@@ -214,9 +211,7 @@ fn start(
         tracks.push(Track { way, reconciler, outlets });
     }
     sourcing::start_runtimes(runtimes, wishes, tellers, counters.clone())?;
-    let counted = counters.clone();
-    let reconciler =
-        spawn("reconciler", Job::Opened, move || reconciling::run(tracks, &inputs, names, counted))?;
+    let reconciler = spawn("reconciler", Job::Opened, move || reconciling::run(tracks, &inputs, naming))?;
     let around = || Surroundings {
         intake: intake.clone(),
         outlets: outlets.clone(),

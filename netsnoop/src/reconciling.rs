@@ -14,14 +14,14 @@ use netsnoop_core::attribution::Way;
 use netsnoop_core::kernel_record;
 use netsnoop_core::ledger::Ledger;
 use netsnoop_core::observation::{Observation, PacketSighting};
-use netsnoop_core::packet::{self, Decoded, Direction, PacketContent, TcpFlags};
+use netsnoop_core::packet::{self, Decoded, Direction};
 use netsnoop_core::reconcile::Reconciler;
-use netsnoop_core::server_name::NameReader;
 use netsnoop_core::time::Timestamp;
 
 use crate::clock;
 use crate::counters::Counters;
 use crate::intake::{Bell, Frame, FrameBatch, Input, Report};
+use crate::naming::Naming;
 use crate::outlet::Outlet;
 use crate::rescans::RescanSender;
 
@@ -59,19 +59,12 @@ struct Reconciling {
     tracks: Vec<Track>,
     /// What decoding adds to the reconcilers' own books.
     decoded: Ledger,
-    /// Reads the names of servers, where they are wanted.
-    names: Option<NameReader>,
-    counters: Arc<Counters>,
+    naming: Naming,
 }
 
 /// Runs until [`Input::SourcesEnded`] arrives or nobody can send any more. Returns the final books.
-pub fn run(
-    tracks: Vec<Track>,
-    inputs: &Receiver<Input>,
-    names: Option<NameReader>,
-    counters: Arc<Counters>,
-) -> Vec<(Way, Ledger)> {
-    let mut this = Reconciling { tracks, decoded: Ledger::default(), names, counters };
+pub fn run(tracks: Vec<Track>, inputs: &Receiver<Input>, naming: Naming) -> Vec<(Way, Ledger)> {
+    let mut this = Reconciling { tracks, decoded: Ledger::default(), naming };
     while this.take(inputs) {
         this.tracks.iter_mut().for_each(|track| track.reconciler.handle_timeout(clock::now()));
         this.serve_outlets();
@@ -151,8 +144,8 @@ impl Reconciling {
                     let interface = interface.or(batch.interface);
                     let direction = known_direction(direction, frame);
                     let sighting = PacketSighting { at: frame.at, interface, direction, header };
-                    if has_data(&sighting) {
-                        self.read_name(now, sighting, packet::tcp_payload(batch.link_type, &frame.data));
+                    for told in self.naming.read(batch.link_type, &sighting, &frame.data) {
+                        self.hand_to_all(now, &told);
                     }
                     self.hand_to_all(now, &Observation::Packet(sighting));
                 }
@@ -162,16 +155,6 @@ impl Reconciling {
                     log::debug!("frame: {error}");
                 }
             }
-        }
-    }
-
-    fn read_name(&mut self, now: Timestamp, sighting: PacketSighting, payload: &[u8]) {
-        let Some(names) = &mut self.names else { return };
-        let found = names.take(sighting.at, &sighting.header, payload);
-        self.counters.names_evicted.set(names.evicted);
-        if let Some(name) = found {
-            self.counters.names_read.add(1);
-            self.hand_to_all(now, &Observation::Name(sighting, name));
         }
     }
 
@@ -210,15 +193,6 @@ impl Reconciling {
             events_rejected: if hears_events { self.decoded.events_rejected } else { 0 },
             ..track.reconciler.ledger()
         }
-    }
-}
-
-/// Whether it is a segment between the beginning and the end of a connection, with data.
-fn has_data(sighting: &PacketSighting) -> bool {
-    const ENDS: u8 = TcpFlags::SYN | TcpFlags::RST;
-    match sighting.header.content {
-        PacketContent::Tcp { flags, payload_length, .. } => flags.0 & ENDS == 0 && payload_length > 0,
-        PacketContent::Udp { .. } | PacketContent::Unreachable => false,
     }
 }
 

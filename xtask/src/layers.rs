@@ -21,12 +21,12 @@ const CRATES: [(&str, &[&str]); 4] = [
 ];
 
 /// All that core is built from: each is `no_std`.
-const CORE_DEPENDENCIES: [&str; 6] =
-    ["netsnoop-common", "ahash", "hashbrown", "regex", "smallvec", "thiserror"];
+const CORE_DEPENDENCIES: [&str; 7] =
+    ["netsnoop-common", "ahash", "domain", "hashbrown", "regex", "smallvec", "thiserror"];
 
 /// Core's modules by layer, and the layers each may name besides itself. Decoders are layers of their
 /// own, so that none knows another.
-const CORE_LAYERS: [(&str, &[&str], &[&str]); 15] = [
+const CORE_LAYERS: [(&str, &[&str], &[&str]); 17] = [
     (
         "vocabulary",
         &[
@@ -40,12 +40,15 @@ const CORE_LAYERS: [(&str, &[&str], &[&str]); 15] = [
             "ledger",
             "inventory",
             "translation",
+            "resolution",
         ],
         &[],
     ),
     ("socket choice", &["socket_match"], &["vocabulary"]),
     ("packet decoder", &["packet"], &["vocabulary"]),
-    ("name decoder", &["server_name"], &["vocabulary", "packet decoder"]),
+    ("streams", &["segments"], &["vocabulary", "packet decoder"]),
+    ("name decoder", &["server_name"], &["vocabulary", "packet decoder", "streams"]),
+    ("answer decoder", &["dns_answer"], &["vocabulary", "packet decoder", "streams"]),
     ("proc decoder", &["proc_text"], &["vocabulary"]),
     ("passwd decoder", &["passwd"], &["vocabulary"]),
     ("conntrack decoder", &["conntrack"], &["vocabulary"]),

@@ -58,6 +58,7 @@ fn record(client: Attribution) -> ConnectionRecord {
         nat: Nat::default(),
         service: None,
         names: Vec::new(),
+        rival_names: alloc::boxed::Box::default(),
         io: None,
     }
 }

@@ -39,12 +39,12 @@ pub fn decode(link_type: LinkType, frame: &[u8]) -> Result<Decoded, PacketError>
     })
 }
 
-/// The payload of the TCP segment in a frame, as far as it was captured; empty for anything else.
-pub fn tcp_payload(link_type: LinkType, frame: &[u8]) -> &[u8] {
+/// The payload of the TCP segment or UDP datagram in a frame, as far as it was captured; empty for anything else.
+pub fn payload(link_type: LinkType, frame: &[u8]) -> &[u8] {
     let mut reader = Reader::new(frame);
     let Ok(Verdict::Go(link)) = link::read(link_type, &mut reader) else { return &[] };
     let Ok(Verdict::Go(network)) = network::read(link.announced, &mut reader) else { return &[] };
-    if network.protocol == transport::TCP { transport::tcp_payload(network, reader) } else { &[] }
+    transport::payload(network, reader)
 }
 
 /// What a frame was.

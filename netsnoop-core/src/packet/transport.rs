@@ -6,8 +6,8 @@ use super::reader::Reader;
 use super::{Ignored, Layer, Malformed, PacketContent, PacketError, PacketHeader, TcpFlags, Verdict};
 use crate::five_tuple::{Endpoint, FiveTuple, Transport};
 
-/// TCP, by its number.
-pub(super) const TCP: u8 = 6;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 const ICMP: u8 = 1;
 const ICMP_V6: u8 = 58;
 /// Destination unreachable: RFC 792, and RFC 4443 section 3.1.
@@ -20,7 +20,7 @@ const FRAGMENTATION_NEEDED: u8 = 4;
 pub(super) fn read(network: Network, reader: &mut Reader<'_>) -> Result<Verdict<PacketHeader>, PacketError> {
     match network.protocol {
         TCP => tcp(network, reader).map(Verdict::Go),
-        17 => udp(network, reader).map(Verdict::Go),
+        UDP => udp(network, reader).map(Verdict::Go),
         136 => udp_lite(network, reader).map(Verdict::Go),
         ICMP if network.source.is_ipv4() => icmp(Announced::Ipv4, reader),
         ICMP_V6 if network.source.is_ipv6() => icmp(Announced::Ipv6, reader),
@@ -36,7 +36,7 @@ fn tcp(network: Network, reader: &mut Reader<'_>) -> Result<PacketHeader, Packet
     if header_length < 20 {
         return Err(PacketError::Malformed { layer: Layer::Tcp, offset, what: Malformed::HeaderLength });
     }
-    let payload_length = payload(Layer::Tcp, offset, network.length, header_length)?;
+    let payload_length = payload_length(Layer::Tcp, offset, network.length, header_length)?;
     let content = PacketContent::Tcp {
         flags: TcpFlags(header[13]),
         sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
@@ -47,12 +47,16 @@ fn tcp(network: Network, reader: &mut Reader<'_>) -> Result<PacketHeader, Packet
     Ok(PacketHeader { tuple: tuple(Transport::Tcp, network, ports), content })
 }
 
-/// What follows the TCP header, without what pads the frame.
-pub(super) fn tcp_payload(network: Network, mut reader: Reader<'_>) -> &[u8] {
+/// What follows the TCP or UDP header, without what pads the frame.
+pub(super) fn payload(network: Network, mut reader: Reader<'_>) -> &[u8] {
     reader.limit(network.length);
-    let segment = reader.rest();
-    let header_length = segment.get(12).map_or(0, |byte| usize::from(byte >> 4) * 4);
-    segment.get(header_length.max(20)..).unwrap_or_default()
+    let rest = reader.rest();
+    let header_length = match network.protocol {
+        TCP => rest.get(12).map_or(0, |byte| usize::from(byte >> 4) * 4).max(20),
+        UDP => 8,
+        _ => return &[],
+    };
+    rest.get(header_length..).unwrap_or_default()
 }
 
 fn udp(network: Network, reader: &mut Reader<'_>) -> Result<PacketHeader, PacketError> {
@@ -63,7 +67,7 @@ fn udp(network: Network, reader: &mut Reader<'_>) -> Result<PacketHeader, Packet
         0 => network.length,
         length => length,
     };
-    let payload_length = payload(Layer::Udp, offset, length, 8)?;
+    let payload_length = payload_length(Layer::Udp, offset, length, 8)?;
     Ok(PacketHeader {
         tuple: tuple(Transport::Udp, network, ports),
         content: PacketContent::Udp { payload_length },
@@ -74,7 +78,7 @@ fn udp_lite(network: Network, reader: &mut Reader<'_>) -> Result<PacketHeader, P
     let offset = reader.offset();
     let ports = reader.take::<4>(Layer::UdpLite)?;
     // The length field is how far the checksum reaches (RFC 3828 section 3.1).
-    let payload_length = payload(Layer::UdpLite, offset, network.length, 8)?;
+    let payload_length = payload_length(Layer::UdpLite, offset, network.length, 8)?;
     Ok(PacketHeader {
         tuple: tuple(Transport::UdpLite, network, ports),
         content: PacketContent::Udp { payload_length },
@@ -95,8 +99,8 @@ fn icmp(version: Announced, reader: &mut Reader<'_>) -> Result<Verdict<PacketHea
         Verdict::Stop(ignored) => return Ok(Verdict::Stop(ignored)),
     };
     let transport = match quoted.protocol {
-        6 => Transport::Tcp,
-        17 => Transport::Udp,
+        TCP => Transport::Tcp,
+        UDP => Transport::Udp,
         136 => Transport::UdpLite,
         other => return Ok(Verdict::Stop(Ignored::Protocol(other))),
     };
@@ -107,7 +111,12 @@ fn icmp(version: Announced, reader: &mut Reader<'_>) -> Result<Verdict<PacketHea
     }))
 }
 
-fn payload(layer: Layer, offset: usize, length: usize, header_length: usize) -> Result<u32, PacketError> {
+fn payload_length(
+    layer: Layer,
+    offset: usize,
+    length: usize,
+    header_length: usize,
+) -> Result<u32, PacketError> {
     length
         .checked_sub(header_length)
         .and_then(|payload| u32::try_from(payload).ok())

@@ -2,6 +2,7 @@
 
 use core::num::{NonZeroU32, NonZeroU64};
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -159,6 +160,8 @@ pub(super) struct Flow {
     pub(super) interface: Option<(Arc<str>, bool)>,
     /// What the client calls its server, the first of each kind.
     pub(super) names: Vec<LearntName>,
+    /// Other names that led to it.
+    pub(super) rival_names: Box<[Arc<str>]>,
     /// The interface it was first seen on, and the end on the far side of that.
     pub(super) arrived: Option<(NonZeroU32, Side)>,
     /// The generation of the topology that its places were judged in.
@@ -202,6 +205,7 @@ impl Flow {
             rungs: RungSet::EMPTY,
             interface: None,
             names: Vec::new(),
+            rival_names: Box::default(),
             arrived: None,
             judged_in: 0,
             opened: false,

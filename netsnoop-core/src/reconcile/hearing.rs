@@ -48,6 +48,7 @@ impl Reconciler {
     pub(super) fn handle_translations_until(&mut self, now: Timestamp, until: Timestamp) {
         self.hearing.asked_at = None;
         self.hearing.until = self.hearing.until.max(until);
+        self.place_resolutions(now);
         for id in core::mem::take(&mut self.hearing.awaiting) {
             if let Some(flow) = self.flows.get_mut(id) {
                 flow.awaits_hearing = false;

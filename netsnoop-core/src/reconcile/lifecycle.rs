@@ -138,7 +138,7 @@ impl Reconciler {
     }
 
     fn has_told_enough(&self, now: Timestamp, flow: &Flow) -> bool {
-        if self.may_be_translated(now, flow) {
+        if self.may_be_translated(now, flow) || self.awaits_resolution(now, flow) {
             return false;
         }
         now >= self.settles_at(flow) && self.has_heard_of(now, flow.first_seen)

@@ -19,6 +19,7 @@ mod lifecycle;
 mod listener_table;
 mod looks;
 mod matching;
+mod names;
 mod namespace_table;
 mod packets;
 mod path;
@@ -27,6 +28,7 @@ mod port_reuse;
 mod process_table;
 mod questions;
 mod records;
+mod resolution_table;
 mod resumed;
 mod serving_table;
 mod settings;
@@ -54,10 +56,12 @@ use flow::{Flow, Side};
 use flow_table::{FlowId, FlowTable};
 use hearing::Hearing;
 use listener_table::ListenerTable;
+use names::Unplaced;
 use namespace_table::NamespaceTable;
 use places::Missing;
 use process_table::ProcessTable;
 use questions::{Question, Questions};
+use resolution_table::ResolutionTable;
 use serving_table::ServingTable;
 pub use settings::{Hooks, Settings};
 use translation::FirstSight;
@@ -85,6 +89,9 @@ pub struct Reconciler {
     flows: FlowTable,
     translations: TranslationTable,
     hearing: Hearing,
+    resolutions: ResolutionTable,
+    /// Answers to lookups of somebody whose place is not known yet.
+    unplaced_resolutions: VecDeque<Unplaced>,
     questions: Questions,
     /// Connections with something to tell.
     ready: VecDeque<FlowId>,
@@ -118,6 +125,8 @@ impl Reconciler {
             flows: FlowTable::new(hasher.clone(), settings.connections_max),
             translations: TranslationTable::new(hasher.clone(), settings.translations_max),
             hearing: Hearing::default(),
+            resolutions: ResolutionTable::new(hasher.clone(), settings.resolutions_max),
+            unplaced_resolutions: VecDeque::new(),
             questions: Questions::new(hasher, settings.questions_max),
             ready: VecDeque::new(),
             missing: None,
@@ -137,6 +146,9 @@ impl Reconciler {
         match observation {
             Observation::Packet(sighting) => self.handle_packet(now, &sighting),
             Observation::Name(sighting, name) => self.handle_name(now, &sighting, name),
+            Observation::Resolution(sighting, resolution) => {
+                self.handle_resolution(now, &sighting, resolution);
+            }
             Observation::Kernel(event) => self.handle_kernel_event(now, event),
             Observation::Sockets(snapshot) => self.handle_snapshot(now, snapshot),
             Observation::PacketsUntil(until) => self.handle_packets_until(now, until),
@@ -210,6 +222,7 @@ impl Reconciler {
             rescans_dropped: self.questions.dropped,
             listeners_dropped: self.listeners.dropped,
             translations_evicted: self.translations.evicted,
+            resolutions_evicted: self.ledger.resolutions_evicted + self.resolutions.evicted,
             ..self.ledger.clone()
         };
         for (_, flow) in self.flows.iter() {
@@ -229,12 +242,15 @@ impl Reconciler {
     }
 
     /// How full the tables are.
-    pub fn tables(&self) -> [TableSize; 4] {
-        let Settings { connections_max, processes_max, translations_max, questions_max, .. } = self.settings;
+    pub fn tables(&self) -> [TableSize; 5] {
+        let Settings {
+            connections_max, processes_max, translations_max, resolutions_max, questions_max, ..
+        } = self.settings;
         [
             TableSize { table: "connections", held: self.flows.len(), capacity: connections_max },
             TableSize { table: "processes", held: self.processes.len(), capacity: processes_max },
             TableSize { table: "translations", held: self.translations.len(), capacity: translations_max },
+            TableSize { table: "resolutions", held: self.resolutions.len(), capacity: resolutions_max },
             TableSize { table: "questions", held: self.questions.len(), capacity: questions_max },
         ]
     }

@@ -14,7 +14,6 @@ use crate::connection::{ConnectionState, Role};
 use crate::five_tuple::{Endpoint, FiveTuple, Transport};
 use crate::observation::PacketSighting;
 use crate::packet::{Direction, PacketContent, TcpFlags};
-use crate::service::LearntName;
 use crate::time::Timestamp;
 
 /// How far the stamp of a packet may be from what the clock of all else showed then: the wall clock that stamps packets
@@ -42,19 +41,7 @@ impl Reconciler {
         self.review(now, id);
     }
 
-    /// The same comes by every interface that the packet crosses.
-    pub(super) fn handle_name(&mut self, now: Timestamp, packet: &PacketSighting, name: LearntName) {
-        let seen = self.sighting(packet, packet.header.tuple);
-        let Some((id, _)) = self.locate(&seen) else {
-            self.ledger.names_unmatched += 1;
-            return;
-        };
-        if self.flows.get_mut(id).is_some_and(|flow| flow.learn_name(name)) {
-            self.review(now, id);
-        }
-    }
-
-    fn sighting(&self, packet: &PacketSighting, tuple: FiveTuple) -> Sighting {
+    pub(super) fn sighting(&self, packet: &PacketSighting, tuple: FiveTuple) -> Sighting {
         let behind =
             packet.interface.map_or(Behind::Anything, |index| self.namespaces.behind_interface(index));
         let may_lead_there = matches!(behind, Behind::Namespace(_) | Behind::Hidden | Behind::NotKnown);

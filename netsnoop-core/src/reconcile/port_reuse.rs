@@ -22,6 +22,7 @@ impl Reconciler {
     /// All packets up to `until` are known.
     pub(super) fn handle_packets_until(&mut self, now: Timestamp, until: Timestamp) {
         self.packets_until = self.packets_until.max(Some(until));
+        self.place_resolutions(now);
         for id in core::mem::take(&mut self.awaiting_packets) {
             if let Some(flow) = self.flows.get_mut(id) {
                 flow.awaits_packets = false;
@@ -47,7 +48,8 @@ impl Reconciler {
     /// Has a connection that waits for packets looked at again when they have come.
     pub(super) fn await_packets(&mut self, now: Timestamp, id: FlowId) {
         let Some(flow) = self.flows.get(id) else { return };
-        if flow.awaits_packets || flow.closed || self.packets_bear_out(now, flow) {
+        let awaits = !self.packets_bear_out(now, flow) || self.awaits_resolution(now, flow);
+        if flow.awaits_packets || flow.closed || !awaits {
             return;
         }
         if let Some(flow) = self.flows.get_mut(id) {

@@ -15,6 +15,7 @@ use crate::time::Timestamp;
 impl Reconciler {
     /// What is next to be told of a connection that was queued; queues it again if there is more.
     pub(super) fn next_record(&mut self, now: Timestamp, id: FlowId) -> Option<ConnectionRecord> {
+        self.learn_resolved_name(now, id);
         self.learn_service(id);
         let finished = self.flows.get(id).is_some_and(|flow| self.is_finished(now, flow));
         let flow = self.flows.get_mut(id)?;
@@ -53,11 +54,13 @@ impl Reconciler {
         }
     }
 
-    /// The service that `side` is of: as the other end asked for it, else as it is where that led.
+    /// The service that `side` is of: as the other end asked for it, else as it is where that led. What the server is
+    /// called says nothing of the client.
     fn service_at(&self, flow: &Flow, side: Side) -> Option<Service> {
         let endpoints = [flow.tuple(side.other()).remote, flow.tuple(side).local];
+        let names = if side == flow.client { &[] } else { flow.names.as_slice() };
         let services = &self.settings.services;
-        endpoints.into_iter().find_map(|endpoint| services.find(flow.transport, endpoint, &flow.names))
+        endpoints.into_iter().find_map(|endpoint| services.find(flow.transport, endpoint, names))
     }
 
     fn render(&self, now: Timestamp, id: FlowId, flow: &Flow, event: RecordEvent) -> ConnectionRecord {
@@ -89,6 +92,7 @@ impl Reconciler {
             },
             service: self.service_at(flow, server),
             names: flow.names.clone(),
+            rival_names: flow.rival_names.clone(),
             io: (event == RecordEvent::Close).then(|| flow.io()).flatten(),
         }
     }

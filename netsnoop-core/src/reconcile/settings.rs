@@ -24,6 +24,8 @@ pub struct Settings {
     pub processes_max: usize,
     /// Most translations (NAT) held at once.
     pub translations_max: usize,
+    /// Most answers to lookups of names held at once.
+    pub resolutions_max: usize,
     /// Most sockets waiting to be looked up at once.
     pub questions_max: usize,
     /// Which kernel hooks report.
@@ -64,6 +66,7 @@ impl Default for Settings {
             connections_max: 131_072,
             processes_max: 65_536,
             translations_max: 65_536,
+            resolutions_max: 32_768,
             questions_max: 16_384,
             hooks: Hooks::default(),
             lookups: false,

@@ -8,25 +8,15 @@ mod request_head;
 #[cfg(test)]
 mod tests;
 
-use core::time::Duration;
-
-use ahash::RandomState;
-use alloc::collections::VecDeque;
 use alloc::string::String;
-use alloc::vec::Vec;
-use hashbrown::HashMap;
 
-use crate::five_tuple::FiveTuple;
-use crate::packet::{PacketContent, PacketHeader};
+use crate::packet::PacketHeader;
+use crate::segments::Segments;
 use crate::service::{LearntName, NameKind};
 use crate::time::Timestamp;
 
 /// Beginnings that wait for more.
 const BEGINNINGS_MAX: usize = 1024;
-/// A beginning beyond this is not looked at any further.
-const BYTES_MAX: usize = 16 * 1024;
-/// How long the rest of a beginning may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the first bytes of a stream tell.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -42,88 +32,28 @@ enum Finding {
 /// Reads the names of servers from segments.
 #[derive(Debug)]
 pub struct NameReader {
-    beginnings: HashMap<FiveTuple, Beginning, RandomState>,
-    oldest_first: VecDeque<(Timestamp, FiveTuple)>,
-    /// Beginnings given up because there were too many.
-    pub evicted: u64,
-}
-
-#[derive(Debug)]
-struct Beginning {
-    at: Timestamp,
-    next_sequence: u32,
-    bytes: Vec<u8>,
+    beginnings: Segments,
 }
 
 impl NameReader {
     /// An empty one, its table seeded by `seed`.
     pub fn new(seed: [u64; 4]) -> Self {
-        let [first, second, third, fourth] = seed;
-        let hasher = RandomState::with_seeds(first, second, third, fourth);
-        Self { beginnings: HashMap::with_hasher(hasher), oldest_first: VecDeque::new(), evicted: 0 }
+        Self { beginnings: Segments::new(seed, BEGINNINGS_MAX) }
     }
 
     /// Takes a segment with what was captured of its payload. The same segment may come again, by another interface.
     pub fn take(&mut self, at: Timestamp, header: &PacketHeader, payload: &[u8]) -> Option<LearntName> {
-        let PacketContent::Tcp { sequence, payload_length, .. } = header.content else { return None };
-        if payload.is_empty() {
-            return None;
-        }
-        let is_whole = payload.len() as u64 >= u64::from(payload_length);
-        let next_sequence = sequence.wrapping_add(payload_length);
-        let finding = match self.beginnings.get_mut(&header.tuple) {
-            Some(beginning) if beginning.next_sequence == sequence => {
-                beginning.bytes.extend_from_slice(payload);
-                beginning.next_sequence = next_sequence;
-                find(&beginning.bytes)
-            }
-            // One that was seen already, or one that comes too early.
-            Some(beginning) if at.since(beginning.at) < PATIENCE => return None,
-            _ => find(payload),
+        let read = |bytes: &[u8]| match find(bytes) {
+            Finding::Name(kind, name) => (Some(LearntName::new(kind, &name)), None),
+            Finding::Nothing => (None, None),
+            Finding::Unfinished => (None, Some(0)),
         };
-        match finding {
-            Finding::Name(kind, name) => {
-                self.beginnings.remove(&header.tuple);
-                Some(LearntName::new(kind, &name))
-            }
-            Finding::Nothing => {
-                self.beginnings.remove(&header.tuple);
-                None
-            }
-            Finding::Unfinished => {
-                if is_whole {
-                    self.keep(at, header.tuple, (next_sequence, payload));
-                } else {
-                    self.beginnings.remove(&header.tuple);
-                }
-                None
-            }
-        }
+        self.beginnings.take(at, header, payload, read).flatten()
     }
 
-    fn keep(&mut self, at: Timestamp, tuple: FiveTuple, (next_sequence, payload): (u32, &[u8])) {
-        if let Some(beginning) = self.beginnings.get(&tuple)
-            && beginning.next_sequence == next_sequence
-        {
-            if beginning.bytes.len() > BYTES_MAX {
-                self.beginnings.remove(&tuple);
-            }
-            return;
-        }
-        while let Some((since, oldest)) = self.oldest_first.front().copied() {
-            let is_over = at.since(since) >= PATIENCE;
-            if !is_over && self.oldest_first.len() < BEGINNINGS_MAX {
-                break;
-            }
-            self.oldest_first.pop_front();
-            let is_same = self.beginnings.get(&oldest).is_some_and(|beginning| beginning.at == since);
-            if is_same {
-                self.beginnings.remove(&oldest);
-                self.evicted += u64::from(!is_over);
-            }
-        }
-        self.beginnings.insert(tuple, Beginning { at, next_sequence, bytes: payload.to_vec() });
-        self.oldest_first.push_back((at, tuple));
+    /// Beginnings given up because there were too many.
+    pub const fn evicted(&self) -> u64 {
+        self.beginnings.evicted
     }
 }
 

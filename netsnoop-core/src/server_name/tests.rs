@@ -7,8 +7,8 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::five_tuple::{Endpoint, Transport};
-use crate::packet::TcpFlags;
+use crate::five_tuple::{Endpoint, FiveTuple, Transport};
+use crate::packet::{PacketContent, TcpFlags};
 
 /// A ClientHello for `name` as openssl 3 sends one, shortened: padding before the name as browsers shuffle it.
 pub(crate) fn client_hello(name: &str, padding: usize, record_max: usize) -> Vec<u8> {
@@ -91,33 +91,11 @@ fn what_was_not_captured_whole_is_given_up() {
     let hello = client_hello("a.example", 1700, 9000);
     let mut reader = NameReader::new([1, 2, 3, 4]);
     assert_eq!(reader.take(second(1), &header(1, hello.len()), &hello[..200]), None);
-    assert!(reader.beginnings.is_empty());
+    assert_eq!(reader.take(second(1), &header(201, hello.len() - 200), &hello[200..]), None);
     // As far as the name was captured it is known.
     let request = b"GET / HTTP/1.1\r\nHost: a.example\r\nCookie: x";
     let name = reader.take(second(1), &header(1, 9000), request);
     assert_eq!(name, Some(LearntName::new(NameKind::Host, "a.example")));
-}
-
-#[test]
-fn beginnings_are_bounded_in_number_size_and_time() {
-    let mut reader = NameReader::new([1, 2, 3, 4]);
-    let mut begin = |port: u16, at| {
-        let mut header = header(1, 5);
-        header.tuple.local.port = port;
-        reader.take(at, &header, b"GET /");
-        (reader.beginnings.len(), reader.evicted)
-    };
-    for port in 0..2000 {
-        begin(port, second(1));
-    }
-    assert_eq!(begin(2000, second(2)), (BEGINNINGS_MAX, 977));
-    assert_eq!(begin(2001, second(30)), (1, 977));
-    let mut reader = NameReader::new([1, 2, 3, 4]);
-    for number in 0..40_u32 {
-        reader.take(second(1), &header(1 + number * 1000, 1000), &[b'A'; 1000]);
-        let held: usize = reader.beginnings.values().map(|beginning| beginning.bytes.len()).sum();
-        assert!(held <= BYTES_MAX + 1000, "{held}");
-    }
 }
 
 proptest! {

@@ -43,6 +43,8 @@ pub struct NameWishes {
     pub sni: bool,
     /// Those of HTTP/1.
     pub host: bool,
+    /// Those that were looked up.
+    pub dns: bool,
     /// Where TLS is looked for closely.
     pub sni_ports: Vec<RangeInclusive<u16>>,
 }
@@ -106,13 +108,22 @@ impl Services {
         found.min_by_key(|(place, _)| *place)
     }
 
-    /// Whether a name that is not known yet might make it another service's.
+    /// Whether a name that the client may still say might make it another service's.
     pub fn awaits_name(&self, transport: Transport, endpoint: Endpoint, names: &[LearntName]) -> bool {
+        self.awaits((transport, endpoint), names, &[NameKind::Sni, NameKind::Host])
+    }
+
+    /// Whether a name that the client has looked up might make it another service's, if it turned out that there is one.
+    pub fn awaits_resolution(&self, transport: Transport, endpoint: Endpoint, names: &[LearntName]) -> bool {
+        self.awaits((transport, endpoint), names, &[NameKind::Dns])
+    }
+
+    fn awaits(&self, server: (Transport, Endpoint), names: &[LearntName], kinds: &[NameKind]) -> bool {
         if !self.0.names {
             return false;
         }
-        let won = self.find_place(transport, endpoint, names).map_or(self.0.rules.len(), |(place, _)| place);
-        let waits = |(rule, _): &(ServiceRule, _)| rule.awaits_name(transport, endpoint, names);
+        let won = self.find_place(server.0, server.1, names).map_or(self.0.rules.len(), |(place, _)| place);
+        let waits = |(rule, _): &(ServiceRule, _)| rule.awaits_name(server, names, kinds);
         self.0.rules.iter().take(won).any(waits)
     }
 
@@ -129,7 +140,8 @@ impl Services {
                     }
                 }
                 Where::Named(NameKind::Host, _) => wishes.host = true,
-                Where::Named(NameKind::Dns, _) | Where::In(_) | Where::Anywhere => {}
+                Where::Named(NameKind::Dns, _) => wishes.dns = true,
+                Where::In(_) | Where::Anywhere => {}
             }
         }
         wishes

@@ -74,11 +74,18 @@ impl ServiceRule {
         }
     }
 
-    /// Whether it applies to all but the name, and a name of its kind is not known.
-    pub(super) fn awaits_name(&self, transport: Transport, endpoint: Endpoint, names: &[LearntName]) -> bool {
+    /// Whether it applies to all but the name, and a name of its kind, which is one of `kinds`, is not known.
+    pub(super) fn awaits_name(
+        &self,
+        (transport, endpoint): (Transport, Endpoint),
+        names: &[LearntName],
+        kinds: &[NameKind],
+    ) -> bool {
         match &self.place {
             Where::Named(kind, _) => {
-                self.fits(transport, endpoint) && names.iter().all(|name| name.kind != *kind)
+                kinds.contains(kind)
+                    && self.fits(transport, endpoint)
+                    && names.iter().all(|name| name.kind != *kind)
             }
             Where::In(_) | Where::Anywhere => false,
         }

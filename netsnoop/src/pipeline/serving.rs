@@ -229,7 +229,7 @@ impl Settings {
             ("state", old.state != new.state),
             ("limits", old.limits != new.limits),
             ("ips_to_listen_to", old.destinations != new.destinations),
-            ("services: sni or host", old.services.name_wishes() != new.services.name_wishes()),
+            ("services: sni, host or dns", old.services.name_wishes() != new.services.name_wishes()),
         ];
         for (key, _) in changed.into_iter().filter(|(_, changed)| *changed) {
             log::warn!("{}: {key}: takes a restart", self.file.display());

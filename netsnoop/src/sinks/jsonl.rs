@@ -52,6 +52,7 @@ mod tests {
     use netsnoop_core::connection::{ConnectionState, RecordEvent, Role};
     use netsnoop_core::five_tuple::Transport;
     use netsnoop_core::process::Comm;
+    use netsnoop_core::service::{LearntName, NameKind};
     use proptest::prelude::*;
     use serde_json::Value;
 
@@ -138,6 +139,24 @@ mod tests {
     }
 
     #[test]
+    fn what_the_server_is_called_says_how_it_is_known() {
+        let validator = jsonschema::draft202012::new(&schema()).unwrap();
+        let check = |names: &[(NameKind, &str)], expected: &str| {
+            let mut record = samples::to_a_remote_server();
+            record.names = names.iter().map(|(kind, name)| LearntName::new(*kind, name)).collect();
+            record.rival_names = ["b.example".into()].into();
+            let line = line(&record);
+            assert!(line.contains(expected), "{line}");
+            check_valid(&validator, &line).unwrap();
+        };
+        let dns = (NameKind::Dns, "a.example");
+        check(&[dns], r#""domain":"a.example","domain_source":"dns","domain_rivals":["b.example"],"#);
+        check(&[dns, (NameKind::Sni, "c.example")], r#""domain":"c.example","domain_source":"sni","#);
+        check(&[(NameKind::Host, "h"), (NameKind::Sni, "s")], r#""domain":"h","domain_source":"host","#);
+        check(&[], r#""port":443,"attribution""#);
+    }
+
+    #[test]
     fn the_schema_s_lists_are_those_of_the_core() {
         let schema = schema();
         let check = |definition: &str, names: &[&str]| {
@@ -153,6 +172,7 @@ mod tests {
         check("level", &Level::ALL.map(Level::name));
         check("evidence", &Evidence::ALL.map(Evidence::name));
         check("reason", &Reason::ALL.map(Reason::name));
+        check("domain_source", &NameKind::ALL.map(NameKind::name));
     }
 
     #[test]

@@ -58,6 +58,7 @@ fn record(client: EndRecord, server: EndRecord) -> ConnectionRecord {
         nat: Nat::default(),
         service: None,
         names: Vec::new(),
+        rival_names: Box::default(),
         io: None,
     }
 }

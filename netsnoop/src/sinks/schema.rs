@@ -11,7 +11,7 @@ use netsnoop_core::connection::{ConnectionRecord, EndRecord, Io, Nat};
 use netsnoop_core::five_tuple::Endpoint;
 use netsnoop_core::namespace::NamespaceKey;
 use netsnoop_core::process::{Container, Process, ProcessFacts};
-use netsnoop_core::service::Service;
+use netsnoop_core::service::{NameKind, Service};
 use netsnoop_core::time::Timestamp;
 use serde::{Serialize, Serializer};
 
@@ -105,6 +105,10 @@ struct End<'a> {
     port: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     domain: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain_source: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    domain_rivals: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     netns: Option<Netns>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -225,6 +229,9 @@ struct IoBytes {
 impl<'a> Record<'a> {
     /// Turns a record of the core into its serialised shape.
     pub(super) fn new(record: &'a ConnectionRecord, users: &'a EndUsers, clock: WallClock) -> Self {
+        let called = record.names.iter().max_by_key(|name| name.kind);
+        let is_resolved = called.is_some_and(|name| name.kind == NameKind::Dns);
+        let rivals = record.rival_names.iter().filter(|_| is_resolved);
         Self {
             schema_version: SCHEMA_VERSION,
             event: record.event.name(),
@@ -233,7 +240,9 @@ impl<'a> Record<'a> {
             network: Network::new(record),
             client: End::new(&record.client, users.client.as_deref(), clock),
             server: End {
-                domain: record.names.iter().max_by_key(|name| name.kind).map(|name| &*name.text),
+                domain: called.map(|name| &*name.text),
+                domain_source: called.map(|name| name.kind.name()),
+                domain_rivals: rivals.map(|name| &**name).collect(),
                 ..End::new(&record.server, users.server.as_deref(), clock)
             },
             service: record.service.as_ref().map(ServiceKeys::from),
@@ -284,6 +293,8 @@ impl<'a> End<'a> {
             address: end.endpoint.address,
             port: end.endpoint.port,
             domain: None,
+            domain_source: None,
+            domain_rivals: Vec::new(),
             netns: end.namespace.map(Netns::from),
             process: end.attribution.owning_process().map(|process| ProcessKeys::new(process, facts, clock)),
             user: end_uid(end).map(|id| User { id, name: user_name }),

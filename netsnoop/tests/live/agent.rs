@@ -1,15 +1,15 @@
 //! The agent as its users run it: metrics that Prometheus reads, settings that change, and outputs that are in the way.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process;
 
 use crate::lab::agent::{Agent, LISTENS};
 use crate::lab::prometheus::Prometheus;
-use crate::lab::records::Schema;
-use crate::lab::{Actor, Lab, Namespace, skip};
+use crate::lab::resolver::By;
+use crate::lab::{Actor, Lab, skip};
+use crate::names::{client_hello, say};
 use crate::nat::Translating;
 
 /// What the dashboard and the alerts in `deploy` ask for.
@@ -42,7 +42,10 @@ fn prometheus_is_told_who_depends_on_what() {
     let Some(lab) = Lab::with(name, &["prometheus", "promtool"]) else { return };
     let settings = "services:\n\
         - {name: shop, addresses: 198.18.77.11, ports: 7301, protocol: tcp}\n\
-        - {name: clock, addresses: ['198.18.77.0/24'], protocol: udp, ports: 7302}\n";
+        - {name: clock, addresses: ['198.18.77.0/24'], protocol: udp, ports: 7302}\n\
+        - {name: api, sni: '*.api.example', ports: 443}\n\
+        - {name: web, host: www.example}\n\
+        - {name: db, dns: db.example}\n";
     let agent = Agent::start(&lab.node, settings, &[]);
     let prometheus = Prometheus::start(&lab);
     let (shop, clock) = (lab.server.v4(7301), lab.server.v4(7302));
@@ -60,10 +63,24 @@ fn prometheus_is_told_who_depends_on_what() {
             actor.run(&part);
         }
     }
-    let closed = [(uid, "shop", "tcp", 5), (uid + 1, "shop", "tcp", 3)];
-    for (uid, service, transport, count) in closed {
+    let named = [443, 8080, 7303].map(|port| lab.server.v4(port));
+    let _named = named
+        .each_ref()
+        .map(|address| Actor::new(&lab.server.namespace, 0).serve(&format!("serve tcp {address}")));
+    let [tls, http, db] = named;
+    let pod = &lab.client.namespace;
+    say(pod, &tls, &[&client_hello("a.api.example", 0)]);
+    say(pod, &http, &[b"GET / HTTP/1.1\r\nHost: www.example\r\n\r\n"]);
+    lab.look_up(pod, By::Udp, "db.example", "198.18.77.11");
+    for _ in 0..4 {
+        often.run(&format!("connect exchange {db}"));
+    }
+    let closed =
+        [(uid.to_string(), "shop", 5), ((uid + 1).to_string(), "shop", 3), (uid.to_string(), "db", 4)];
+    let by_root = ["api", "web"].map(|service| ("root".to_owned(), service, 1));
+    for (uid, service, count) in closed.into_iter().chain(by_root) {
         let expression = format!(
-            "sum by (user, service) (netsnoop_connections_closed_total{{user=\"{uid}\",service=\"{service}\",transport=\"{transport}\"}})"
+            "sum by (user, service) (netsnoop_connections_closed_total{{user=\"{uid}\",service=\"{service}\",transport=\"tcp\"}})"
         );
         agent.wait_for(&expression, |_| {
             prometheus.query(&expression).contains(&format!("=> {count} @")).then_some(())
@@ -85,84 +102,6 @@ fn prometheus_is_told_who_depends_on_what() {
         prometheus.must_understand(&expression);
     }
     drop(prometheus);
-    assert!(agent.stop().status.success());
-}
-
-/// A ClientHello for `name`, with so much padding before the name.
-fn client_hello(name: &str, padding: usize) -> Vec<u8> {
-    let sized = |bytes: &[u8]| [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat();
-    let host = [&[0], sized(name.as_bytes()).as_slice()].concat();
-    let padding = [&21_u16.to_be_bytes(), sized(&vec![0; padding]).as_slice()].concat();
-    let server_name = [&[0, 0], sized(&sized(&host)).as_slice()].concat();
-    let extensions = sized(&[padding, server_name].concat());
-    let hello = [&[3, 3], [7; 32].as_slice(), &[0, 0, 2, 0x13, 1, 1, 0], &extensions].concat();
-    let length = u32::try_from(hello.len()).unwrap().to_be_bytes();
-    [&[22, 3, 1], sized(&[&[1], &length[1..], &hello].concat()).as_slice()].concat()
-}
-
-/// Says these pieces to a server, each in a segment of its own, and hears them again.
-fn say(pod: &Namespace, server: &str, pieces: &[&[u8]]) {
-    pod.inside(|| {
-        let mut stream = TcpStream::connect(server).unwrap();
-        stream.set_nodelay(true).unwrap();
-        for piece in pieces {
-            stream.write_all(piece).unwrap();
-        }
-        stream.shutdown(Shutdown::Write).unwrap();
-        let mut heard = Vec::new();
-        stream.read_to_end(&mut heard).unwrap();
-        assert_eq!(heard, pieces.concat());
-    });
-}
-
-#[test]
-fn services_are_known_by_the_names_that_clients_say() {
-    let name = "agent::services_are_known_by_the_names_that_clients_say";
-    let Some(lab) = Lab::new(name) else { return };
-    let settings = "services:\n\
-        - {name: api, sni: '*.api.example', ports: 443}\n\
-        - {name: web, host: www.example}\n\
-        - {name: other, addresses: 198.18.77.0/24, ports: [443, 8080]}\n\
-        outputs: {http: , jsonl: {path: '{folder}/n.jsonl'}}\n";
-    let agent = Agent::start(&lab.node, settings, &[]);
-    let (tls, http) = (lab.server.v4(443), lab.server.v4(8080));
-    let tls6 = lab.server.v6(443);
-    // The port of TLS is for root alone.
-    let root = Actor::new(&lab.server.namespace, 0);
-    let _servers = [&tls, &http, &tls6].map(|address| root.serve(&format!("serve tcp {address}")));
-    let pod = &lab.client.namespace;
-    say(pod, &tls, &[&client_hello("a.api.example", 0)]);
-    say(pod, &tls6, &[&client_hello("a.api.example", 900)]);
-    // In pieces, as those with keys of today are.
-    let hello = client_hello("b.api.example", 1700);
-    let (begins, rest) = hello.split_at(1000);
-    let (goes_on, ends) = rest.split_at(700);
-    say(pod, &tls, &[begins, goes_on, ends]);
-    say(pod, &tls, &[&client_hello("www.example", 0)]);
-    say(pod, &http, &[b"GET / HTTP/1.1\r\nHost: www.example:8080\r\n\r\n"]);
-    say(pod, &http, &[b"SSH-2.0-x\r\n"]);
-    let counted = |service: &str, count: u32| {
-        format!(
-            "netsnoop_connections_closed_total{{role=\"client\",transport=\"tcp\",user=\"root\",namespace=\"\",pod=\"\",service=\"{service}\"}} {count}"
-        )
-    };
-    agent.wait_for_line(&counted("api", 3));
-    agent.wait_for_line(&counted("web", 1));
-    agent.wait_for_line(&counted("other", 2));
-    let opened = counted("api", 3).replace("closed", "opened");
-    assert!(agent.page().lines().any(|line| line == opened), "{}", agent.page());
-    let schema = Schema::read();
-    // Six connections with two lines each at least.
-    let records = agent.wait_for("their records", |agent| {
-        let records = fs::read_to_string(agent.file("n.jsonl")).unwrap();
-        // The last line may be on its way.
-        let (whole, _) = records.rsplit_once('\n')?;
-        let whole = whole.lines().map(|line| schema.parse(line));
-        let ended = whole.filter(|record| record.service.is_some() && record.event == "close").count();
-        (ended >= 6).then_some(records)
-    });
-    assert!(records.contains(r#""domain":"b.api.example""#), "{records}");
-    assert!(records.contains(r#""service":{"name":"web","rule":"host www.example"}"#), "{records}");
     assert!(agent.stop().status.success());
 }
 

@@ -16,6 +16,7 @@ mod ladder;
 mod least_privilege;
 mod list;
 mod load;
+mod names;
 mod nat;
 mod owners;
 mod restarts;

@@ -8,6 +8,7 @@ mod names;
 mod packets;
 mod places;
 mod properties;
+mod resolutions;
 mod serving;
 mod translation;
 

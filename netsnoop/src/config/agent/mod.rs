@@ -12,6 +12,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use netsnoop_core::dns_answer::RESOLVER_PORTS;
 use netsnoop_core::service::{Cidr, NameWishes};
 
 use super::{Knowing, SourceConfig};
@@ -56,11 +57,12 @@ impl AgentConfig {
         }
         let state = args.state.map(PeriodicFile::state).or_else(|| settings.state.clone());
         let knowing = Knowing::of_watch(&args.knowing).map_err(Failure::usage)?;
-        let expression = vec![expression(&settings.destinations)];
+        let wishes = settings.services.name_wishes();
+        let expression = vec![expression(&settings.destinations, wishes.dns)];
         let services = settings.services.clone();
         let mut sources = SourceConfig::decide((args.capture, expression), knowing, services, global);
         sources.container_users = outputs.jsonl.is_some();
-        if settings.services.name_wishes() != NameWishes::default() {
+        if wishes != NameWishes::default() {
             sources.snapshot_length = sources.snapshot_length.max(NAMES_SNAPSHOT_LENGTH);
         }
         Ok(Self { sources, file: args.config, settings, outputs: outputs.or_default(), state })
@@ -82,11 +84,13 @@ pub fn parse(file: &Path, text: &str) -> anyhow::Result<AgentSettings> {
     settings::read(file, text)
 }
 
-/// The packets of connections to these, for the kernel's filter; empty for all.
-fn expression(destinations: &[Cidr]) -> String {
+/// The packets of connections to these, for the kernel's filter, and those of resolvers, if they are read; empty for all.
+fn expression(destinations: &[Cidr], reads_answers: bool) -> String {
     let term = |block: &Cidr| match block.single() {
         Some(address) => format!("host {address}"),
         None => format!("net {block}"),
     };
-    destinations.iter().map(term).collect::<Vec<_>>().join(" or ")
+    let resolvers = RESOLVER_PORTS.iter().filter(|_| reads_answers && !destinations.is_empty());
+    let terms = destinations.iter().map(term).chain(resolvers.map(|port| format!("port {port}")));
+    terms.collect::<Vec<_>>().join(" or ")
 }

@@ -138,7 +138,7 @@ fn settings(problems: &mut Problems, root: &Section<'_>) -> AgentSettings {
 
 /// The rules of a service: each of its places with each of its ports.
 fn service(problems: &mut Problems, item: &Item<'_>) -> Vec<ServiceRule> {
-    let section = item.section(problems, &["name", "addresses", "sni", "host", "ports", "protocol"]);
+    let section = item.section(problems, &["name", "addresses", "dns", "sni", "host", "ports", "protocol"]);
     let Some(name) = section.parse(problems, "name", service_name) else {
         if !section.has("name") {
             item.refuse(problems, "a service has a name");
@@ -148,8 +148,11 @@ fn service(problems: &mut Problems, item: &Item<'_>) -> Vec<ServiceRule> {
     let mut places = places(problems, &section);
     let ports = section.parse_list(problems, "ports", ports);
     let transport = section.parse(problems, "protocol", protocol);
-    if !["addresses", "sni", "host", "ports"].into_iter().any(|key| section.has(key)) {
-        item.refuse(problems, "a service has addresses, ports, names by sni or host, or several of these");
+    if !["addresses", "dns", "sni", "host", "ports"].into_iter().any(|key| section.has(key)) {
+        item.refuse(
+            problems,
+            "a service has addresses, ports, names by dns, sni or host, or several of these",
+        );
     }
     if places.is_empty() {
         places.push(Where::Anywhere);
@@ -169,8 +172,8 @@ fn service(problems: &mut Problems, item: &Item<'_>) -> Vec<ServiceRule> {
 fn places(problems: &mut Problems, section: &Section<'_>) -> Vec<Where> {
     let blocks = section.parse_list(problems, "addresses", address_block);
     let mut places: Vec<Where> = blocks.into_iter().map(Where::In).collect();
-    for (key, kind) in [("sni", NameKind::Sni), ("host", NameKind::Host)] {
-        let patterns = section.parse_list(problems, key, |text| Ok(NamePattern::parse(text)?));
+    for kind in NameKind::ALL {
+        let patterns = section.parse_list(problems, kind.name(), |text| Ok(NamePattern::parse(text)?));
         places.extend(patterns.into_iter().map(|pattern| Where::Named(kind, pattern)));
     }
     places

@@ -68,8 +68,30 @@ fn services_may_be_known_by_names() {
     check("198.18.1.13:443", &[], "");
     let wishes = settings.services.name_wishes();
     assert_eq!((wishes.sni, wishes.host, wishes.sni_ports), (true, true, vec![443..=443, 8443..=8443]));
+    assert!(!wishes.dns);
     let error = read_text("services: [{name: x, sni: 'a.*'}]\n").map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("services[0].sni: 'a.*': a * stands only in front"), "{error}");
+}
+
+#[test]
+fn services_may_be_known_by_what_their_clients_look_up() {
+    let text = "services:\n  - {name: db, dns: [db.example.org, '*.db.example.org'], ports: 5432}\n  \
+                - {name: shard, dns: '/^shard-[0-9]+[.]/'}\n  - {name: net, addresses: 198.18.1.0/24}\n\
+                ips_to_listen_to: [198.18.1.0/24]\n";
+    let settings = read_text(text).unwrap();
+    let dns = |name| [LearntName::new(NameKind::Dns, name)];
+    let check = |to: &str, names: &[LearntName], expected: &str| {
+        assert_eq!(service(&settings, Transport::Udp, to, names), expected, "{to} {names:?}");
+    };
+    check("198.18.1.13:5432", &dns("DB.example.org."), "db by dns db.example.org:5432");
+    check("198.18.1.13:5432", &dns("a.b.db.example.org"), "db by dns *.db.example.org:5432");
+    check("198.18.1.13:5433", &dns("db.example.org"), "net by 198.18.1.0/24");
+    check("198.18.2.13:1", &dns("shard-7.example"), "shard by dns /^shard-[0-9]+[.]/");
+    check("198.18.2.13:5432", &[LearntName::new(NameKind::Sni, "db.example.org")], "");
+    let wishes = settings.services.name_wishes();
+    assert_eq!((wishes.sni, wishes.host, wishes.dns), (false, false, true));
+    assert_eq!(expression(&settings.destinations, wishes.dns), "net 198.18.1.0/24 or port 53 or port 5353");
+    assert_eq!(expression(&[], true), "");
 }
 
 #[test]
@@ -98,7 +120,7 @@ fn the_ancestors_file_is_read_as_it_is() {
     assert!(settings.toolforge_metric);
     assert!(settings.users.want(Some(1), Some("tools.x")) && !settings.users.want(Some(0), Some("root")));
     assert_eq!(
-        expression(&settings.destinations),
+        expression(&settings.destinations, false),
         "host 198.18.1.13 or host 198.18.1.20 or net 2001:db8::/64"
     );
     assert!(

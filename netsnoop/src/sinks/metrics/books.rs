@@ -29,7 +29,8 @@ pub(super) fn write(page: &mut Page, report: &Report, rungs: &[(Way, RungSet)], 
     }
     let (of_capture, of_lookups) = (of_capture(counters), of_lookups(counters));
     let (of_links, of_names, of_outputs) = (of_links(counters), of_names(counters), of_outputs(counters));
-    let of_inputs = of_capture.iter().chain(&of_lookups).chain(&of_links);
+    let of_resolutions = of_resolutions(counters);
+    let of_inputs = of_capture.iter().chain(&of_lookups).chain(&of_resolutions).chain(&of_links);
     for count in of_inputs.chain(&of_names).chain(&of_outputs) {
         page.single(count.name, Kind::Counter, count.help, count.value);
     }
@@ -98,7 +99,7 @@ const fn count(name: &'static str, help: &'static str, value: u64) -> Count {
     Count { name, help, value }
 }
 
-fn of_ledger(ledger: &Ledger) -> [Count; 15] {
+fn of_ledger(ledger: &Ledger) -> [Count; 17] {
     [
         count("netsnoop_packets_decoded_total", "Packets decoded.", ledger.packets_decoded),
         count("netsnoop_packets_ignored_total", "Packets of no interest.", ledger.packets_ignored),
@@ -147,6 +148,16 @@ fn of_ledger(ledger: &Ledger) -> [Count; 15] {
             ledger.names_unmatched,
         ),
         count(
+            "netsnoop_resolutions_unmatched_total",
+            "Answers to lookups of names that nobody was seen to ask for, or whose asker could not be told.",
+            ledger.resolutions_unmatched,
+        ),
+        count(
+            "netsnoop_resolutions_evicted_total",
+            "Answers to lookups of names forgotten as their table was full.",
+            ledger.resolutions_evicted,
+        ),
+        count(
             "netsnoop_lookups_unasked_total",
             "Lookups not asked for as too many were waiting.",
             ledger.rescans_dropped,
@@ -187,6 +198,27 @@ fn of_capture(counters: &Counters) -> [Count; 7] {
             "netsnoop_events_lost_in_channel_total",
             "Kernel events lost before they were decoded.",
             &counters.events_lost_in_channel,
+        ),
+    ]
+}
+
+/// What was read of names that were looked up.
+fn of_resolutions(counters: &Counters) -> [Count; 3] {
+    [
+        of(
+            "netsnoop_resolutions_read_total",
+            "Answers to lookups of names read from packets.",
+            &counters.resolutions_read,
+        ),
+        of(
+            "netsnoop_resolutions_rejected_total",
+            "Packets from resolvers that make no sense.",
+            &counters.resolutions_rejected,
+        ),
+        of(
+            "netsnoop_resolver_streams_evicted_total",
+            "Streams of resolvers given up as too many waited for more.",
+            &counters.resolver_streams_evicted,
         ),
     ]
 }

@@ -1,5 +1,6 @@
 //! The segments that may name a server, for the kernel's filter: those that begin like a ClientHello or an HTTP/1
-//! request, and on ports where TLS is looked at, those that go on with a ClientHello that has begun.
+//! request, on ports where TLS is looked at, those that go on with a ClientHello that has begun, and those that come from
+//! resolvers. Datagrams pass anyway.
 //!
 //! A filter has no memory. What goes on is told by what it is not: towards the server nothing else of TLS begins in the
 //! middle of a record but large uploads. The tests stand last in the whole expression, because a load beyond the end of a
@@ -7,6 +8,7 @@
 
 use std::ops::RangeInclusive;
 
+use netsnoop_core::dns_answer::RESOLVER_PORTS;
 use netsnoop_core::packet::LinkType;
 use netsnoop_core::service::NameWishes;
 
@@ -18,7 +20,7 @@ const METHODS: [&[u8; 4]; 9] =
 
 /// The filter expression for captures of this link type; `None` if no names are wanted.
 pub(super) fn names_expression(link_type: LinkType, wishes: &NameWishes) -> Option<String> {
-    if !wishes.sni && !wishes.host {
+    if *wishes == NameWishes::default() {
         return None;
     }
     let (ethertype, length) = match link_type {
@@ -57,6 +59,10 @@ fn segments(
     let by_length = (5..=15).map(|words| {
         let (length, payload) = (4 * words, tcp + 4 * words);
         let mut tests = Vec::new();
+        // First, as it looks at nothing of the payload, which may be two bytes.
+        if wishes.dns {
+            tests.push(ports(&header.word(tcp), &RESOLVER_PORTS.map(|port| port..=port)));
+        }
         if wishes.host {
             let is = |method: &&[u8; 4]| {
                 format!("{} = 0x{:08x}", header.long(payload), u32::from_be_bytes(**method))
@@ -92,12 +98,13 @@ mod tests {
     use super::*;
 
     fn wishes(sni: bool, host: bool) -> NameWishes {
-        NameWishes { sni, host, sni_ports: vec![443..=443, 8443..=8500] }
+        NameWishes { sni, host, sni_ports: vec![443..=443, 8443..=8500], dns: false }
     }
 
-    /// A segment to `port` with this payload behind a TCP header of `words` 32-bit words.
-    fn packet(version: u8, words: u8, port: u16, payload: &[u8]) -> Vec<u8> {
-        let mut tcp = [&[0x9c, 0x40], port.to_be_bytes().as_slice(), &[0; 8], &[words << 4, 0x18]].concat();
+    /// A segment from port to port with this payload behind a TCP header of `words` 32-bit words.
+    fn packet(version: u8, words: u8, (from, to): (u16, u16), payload: &[u8]) -> Vec<u8> {
+        let mut tcp =
+            [&from.to_be_bytes(), to.to_be_bytes().as_slice(), &[0; 8], &[words << 4, 0x18]].concat();
         tcp.resize(usize::from(words) * 4, 1);
         tcp.extend(payload);
         if version == 4 {
@@ -125,6 +132,11 @@ mod tests {
 
     #[track_caller]
     fn check(wishes: &NameWishes, port: u16, payload: &[u8], expected: bool) {
+        check_between(wishes, (40_000, port), payload, expected);
+    }
+
+    #[track_caller]
+    fn check_between(wishes: &NameWishes, ports: (u16, u16), payload: &[u8], expected: bool) {
         for (link_type, number) in [
             (LinkType::Ethernet, 1),
             (LinkType::LinuxCooked, 113),
@@ -137,7 +149,7 @@ mod tests {
             // The kernel takes no longer ones (BPF_MAXINSNS), and other tests come before these.
             assert!(program.get_instructions().len() < 2000, "{}", program.get_instructions().len());
             for (version, words) in [(4, 5), (4, 8), (4, 15), (6, 5), (6, 8)] {
-                let frame = frame(link_type, &packet(version, words, port, payload));
+                let frame = frame(link_type, &packet(version, words, ports, payload));
                 assert_eq!(program.filter(&frame), expected, "{link_type:?} {version} {words} {payload:?}");
             }
         }
@@ -162,6 +174,19 @@ mod tests {
         check(&both, 8450, &[22, 9, 9, 9, 9, 9, 9, 9], true);
         check(&both, 444, &[9, 9, 9, 9, 9, 9, 9, 9], false);
         check(&wishes(false, true), 443, &[9, 9, 9, 9, 9, 9, 9, 9], false);
+    }
+
+    #[test]
+    fn what_resolvers_send_passes() {
+        let all = NameWishes { dns: true, ..wishes(true, true) };
+        let dns = NameWishes { dns: true, ..NameWishes::default() };
+        for wishes in [&all, &dns] {
+            check_between(wishes, (53, 40_000), &[0, 40], true);
+            check_between(wishes, (5353, 40_000), &[0; 400], true);
+            check_between(wishes, (53, 40_000), &[], false);
+            check_between(wishes, (40_000, 53), &[0, 40, 1, 1, 1, 1], false);
+        }
+        check_between(&wishes(true, true), (53, 40_000), &[0; 40], false);
     }
 
     #[test]

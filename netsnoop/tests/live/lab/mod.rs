@@ -8,6 +8,7 @@ pub(crate) mod cgroup;
 pub(crate) mod ledger;
 pub(crate) mod prometheus;
 pub(crate) mod records;
+pub(crate) mod resolver;
 pub(crate) mod streams;
 pub(crate) mod traffic;
 pub(crate) mod watch;
@@ -244,6 +245,11 @@ impl Lab {
         namespace.ip("link set eth0 up");
         self.node.ip("route add default via 198.18.78.2");
         namespace
+    }
+
+    /// One more pod on the bridge.
+    pub(crate) fn add_pod(&self, number: u8) -> Pod {
+        add_pod(&self.node, number)
     }
 
     /// The usual client: user 10001 in the client pod.
