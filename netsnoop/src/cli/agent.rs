@@ -20,6 +20,8 @@ The file names services and says where results go. It is YAML:
     - name: api                         # by what clients call it: TLS's server name, HTTP/1's Host
       sni: ['*.api.example', /^api-[0-9]+/]
       host: api.example
+    - name: db                          # by what its clients look up in DNS
+      dns: [db.example.org, '*.db.example.org']
   users:
     include: ['tools.*', 10000-19999]   # names with * and ?, /expressions/, ranges of uids
     exclude: [root]
@@ -43,8 +45,8 @@ EXAMPLES
 
 SIGNALS
   SIGHUP reads the file again, for services, users and toolforge_metric; a broken file leaves all
-  as it is. Outputs, state, limits, ips_to_listen_to and the first sni or host take a restart, which it
-  says. SIGUSR1 prints the counts.
+  as it is. Outputs, state, limits, ips_to_listen_to and the first sni, host or dns take a
+  restart, which it says. SIGUSR1 prints the counts.
 
 EXIT CODES  0 done; 1 the run failed; 2 usage, or a file that says what cannot be meant;
             77 a privilege or kernel feature is missing.";
