@@ -11,8 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::shell;
 
 /// The targets, each a file in fuzz/targets and a folder in fuzz/seeds.
-const TARGETS: [&str; 6] =
-    ["packet", "proc_text", "kernel_record", "conntrack", "dns_answer", "reconcile"];
+const TARGETS: [&str; 6] = ["packet", "proc_text", "kernel_record", "conntrack", "dns_answer", "reconcile"];
 
 /// What cargo-fuzz, too, asks the compiler for; none of it needs a nightly. `fuzzing` is the cfg that crates
 /// know such builds by.
