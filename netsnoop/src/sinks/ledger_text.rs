@@ -124,11 +124,7 @@ fn remarks(ledgers: &[(Way, Ledger)], counters: &Counters) -> Vec<Remark> {
         remark(counters.exit_event_overflows.get(), "times that exits of processes were lost", slow),
         remark(sum(|ledger| ledger.connections_evicted), "connections forgotten as the table was full", ""),
         remark(sum(|ledger| ledger.processes_evicted), "processes forgotten as the table was full", ""),
-        remark(
-            sum(|ledger| ledger.resolutions_evicted),
-            "names that were looked up forgotten as the table was full",
-            "",
-        ),
+        remark(sum(|ledger| ledger.resolutions_evicted), "looked-up names forgotten, the table was full", ""),
         remark(sum(|ledger| ledger.conflicts), "owners corrected by stronger evidence", ""),
         remark(
             counters.rows_lost_in_channel.get(),
