@@ -38,15 +38,14 @@ impl WallClock {
         Self { boot_as_unix_nanos: unix_nanos }
     }
 
-    /// Reads both clocks anew, but stays as it is if the wall clock was not set by more than `grain`: two readings
-    /// differ by the time between their two clocks, and a process's start must not move with that.
-    pub fn reread(self, grain: Duration) -> Self {
-        self.unless_within(grain, Self::read())
+    /// This one, or `new` if that is another clock by more than `grain`.
+    pub fn unless_within(self, grain: Duration, new: Self) -> Self {
+        if self.distance(new) > grain { new } else { self }
     }
 
-    fn unless_within(self, grain: Duration, new: Self) -> Self {
-        let moved = Duration::from_nanos(self.boot_as_unix_nanos.abs_diff(new.boot_as_unix_nanos));
-        if moved > grain { new } else { self }
+    /// By how much two readings differ.
+    pub const fn distance(self, other: Self) -> Duration {
+        Duration::from_nanos(self.boot_as_unix_nanos.abs_diff(other.boot_as_unix_nanos))
     }
 
     /// The boot time of a wall time (since the Unix epoch); zero for one before boot.

@@ -38,6 +38,8 @@ pub struct Counters {
     pub packets_dropped_by_interface: Counter,
     /// Frames captured and lost because the channel to the reconciler was full.
     pub packets_lost_in_channel: Counter,
+    /// Frames with a time stamp that could not be, neither by the wall clock as it is nor as it was before it was set.
+    pub packets_restamped: Counter,
     /// Records kernel programs could not put in the ring, counted in the kernel.
     pub events_lost_in_ring: Counter,
     /// Records read from the ring.

@@ -54,7 +54,7 @@ impl Journal {
         if !self.wants(record) {
             return;
         }
-        let written = self.sink.write(record, self.clock.at(record.at));
+        let written = self.sink.write(record, self.clock.now());
         match self.said(written) {
             true => self.counters.rows_written.add(1),
             false => self.counters.rows_lost_in_channel.add(1),

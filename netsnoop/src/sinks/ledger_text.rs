@@ -96,6 +96,7 @@ fn remarks(ledgers: &[(Way, Ledger)], counters: &Counters) -> Vec<Remark> {
         ),
         remark(counters.packets_dropped_by_interface.get(), "packets dropped by an interface", ""),
         remark(counters.packets_lost_in_channel.get(), "packets lost before they were decoded", slow),
+        remark(counters.packets_restamped.get(), "packets with a time stamp that cannot be", ""),
         remark(counters.events_lost_in_ring.get(), "kernel events lost as their ring was full", slow),
         remark(counters.events_lost_in_channel.get(), "kernel events lost before they were decoded", slow),
         remark(counters.iterator_records_rejected.get(), "records of the socket iterator not understood", ""),

@@ -56,7 +56,7 @@ impl Lines {
         if !opens && !self.events.contains(record.event) {
             return Ok(Flow::Continue);
         }
-        let written = self.sink.write(record, self.clock.at(record.at));
+        let written = self.sink.write(record, self.clock.now());
         self.counters.rows_written.add(1);
         if write_outcome(written)? == Flow::Done {
             return Ok(Flow::Done);

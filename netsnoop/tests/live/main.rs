@@ -7,6 +7,7 @@
 
 mod agent;
 mod alone;
+mod clock;
 mod compare;
 mod doctor;
 mod failing;

@@ -71,7 +71,7 @@ impl Condition {
     /// The live tests that say something about this kernel in this condition.
     const fn tests(self) -> &'static str {
         match self {
-            Self::Plain => "ladder:: doctor:: list::sctp",
+            Self::Plain => "ladder:: doctor:: list::sctp clock::",
             Self::NoBtf => "ladder::all_together ladder::proc ladder::sock_diag doctor::",
             Self::Restricted => "least_privilege::",
         }
@@ -99,7 +99,7 @@ pub(super) fn script(condition: Condition, programs: &Programs<'_>, modules: &[S
          ip link set lo up\n\
          {preparation}\n\
          cd {folder}\n\
-         export NETSNOOP_TEST_SLOWNESS=10 NETSNOOP_UNDER_TEST={netsnoop}\n\
+         export NETSNOOP_TEST_SLOWNESS=10 NETSNOOP_TEST_SETS_CLOCK=1 NETSNOOP_UNDER_TEST={netsnoop}\n\
          answer() {{ echo \"== $1\"; shift; \"$@\"; }}\n\
          answer kernel busybox uname -v > /dev/ttyS1\n\
          answer date busybox date -u +%F > /dev/ttyS1\n\

@@ -170,7 +170,7 @@ fn of(name: &'static str, help: &'static str, counter: &Counter) -> Count {
 }
 
 /// What reached the decoders, and what did not.
-fn of_capture(counters: &Counters) -> [Count; 7] {
+fn of_capture(counters: &Counters) -> [Count; 8] {
     [
         of("netsnoop_packets_captured_total", "Packets taken from libpcap.", &counters.packets_captured),
         of(
@@ -187,6 +187,11 @@ fn of_capture(counters: &Counters) -> [Count; 7] {
             "netsnoop_packets_lost_in_channel_total",
             "Packets lost before they were decoded.",
             &counters.packets_lost_in_channel,
+        ),
+        of(
+            "netsnoop_packets_restamped_total",
+            "Packets with a time stamp that cannot be, however the wall clock was set.",
+            &counters.packets_restamped,
         ),
         of("netsnoop_events_read_total", "Kernel events read from their ring.", &counters.events_read),
         of(

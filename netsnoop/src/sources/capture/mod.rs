@@ -8,7 +8,9 @@ mod filter;
 mod interfaces;
 mod name_filter;
 mod progress;
+mod stamps;
 
+use std::mem;
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +21,7 @@ use bytes::BytesMut;
 use netsnoop_core::observation::Observation;
 use netsnoop_core::packet::{Direction, LinkType};
 use netsnoop_core::service::NameWishes;
+use netsnoop_core::time::Timestamp;
 use pcap::{Active, Linktype, Packet, Precision, Stat};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketType, socket};
@@ -29,6 +32,7 @@ pub use self::progress::Progress;
 use crate::clock::{self, WallClock};
 use crate::counters::Counters;
 use crate::intake::{Frame, FrameBatch, Input, Intake};
+use stamps::Stamps;
 
 /// Frames handed over at once at most: small enough that none waits long behind the others.
 const BATCH_FRAMES: usize = 256;
@@ -49,7 +53,7 @@ const STOP_PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 const TELLING_PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 /// How long an answer about a frame may take before nothing is lost by waiting longer for it.
 const TELLING: Duration = Duration::from_millis(50);
-/// How often libpcap is asked for its drops and the wall clock is read anew.
+/// How often libpcap is asked for its drops.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Frames still read from the buffer after the stop: under overload it may never run empty.
 const LAST_FRAMES: usize = 64 * BATCH_FRAMES;
@@ -95,6 +99,8 @@ pub struct Capture {
     link_type: LinkType,
     direction: Direction,
     seen: Stat,
+    /// No frame was stamped earlier.
+    opened: Timestamp,
 }
 
 /// Opens a capture.
@@ -107,6 +113,7 @@ pub fn open(settings: &CaptureSettings) -> Result<Capture, CaptureError> {
         let name = settings.interface.clone();
         return Err(CaptureError::NoSuchInterface { name, available: interfaces::names() });
     };
+    let opened = clock::now();
     let mut handle = activate(&interface, settings)?;
     if interface == ANY_INTERFACE {
         prefer_interface_indexes(&mut handle, &interface)?;
@@ -131,6 +138,7 @@ pub fn open(settings: &CaptureSettings) -> Result<Capture, CaptureError> {
         link_type,
         direction: settings.direction,
         seen: Stat { received: 0, dropped: 0, if_dropped: 0 },
+        opened,
     })
 }
 
@@ -256,7 +264,7 @@ impl Capture {
         stop: &AtomicBool,
     ) -> Result<(), CaptureError> {
         let mut last_frames = Instant::now();
-        let mut wall = WallClock::read();
+        let mut stamps = Stamps::new(WallClock::read(), self.opened, clock::now());
         let mut upkeep = Instant::now();
         let mut block = BytesMut::with_capacity(BLOCK_BYTES);
         let mut after_stop = 0;
@@ -264,15 +272,20 @@ impl Capture {
             let stopping = stop.load(Ordering::Relaxed);
             let read_at = Instant::now();
             let complete_until = clock::now();
+            stamps.look(WallClock::read(), complete_until);
             let mut frames = Vec::new();
-            let read = self.next_frames(&mut frames, &mut block, wall);
+            let read = self.next_frames(&mut frames, &mut block, &mut stamps);
             let count = frames.len();
+            intake.counters().packets_restamped.add(mem::take(&mut stamps.unexplained));
             intake.counters().packets_captured.add(count as u64);
             if count > 0 && !intake.offer(self.batch(frames)) {
                 return Ok(());
             }
             read?;
             let is_empty = count < BATCH_FRAMES;
+            if is_empty {
+                stamps.emptied(complete_until);
+            }
             if let Some(progress) = progress.filter(|_| is_empty) {
                 let until = progress.emptied(complete_until);
                 intake.offer(Input::Observation(Observation::PacketsUntil(until)));
@@ -282,7 +295,6 @@ impl Capture {
             }
             if upkeep.elapsed() >= UPKEEP_INTERVAL {
                 self.count_drops(intake.counters());
-                wall = WallClock::read();
                 upkeep = Instant::now();
             }
             if stopping {
@@ -304,7 +316,7 @@ impl Capture {
         &mut self,
         frames: &mut Vec<Frame>,
         block: &mut BytesMut,
-        wall: WallClock,
+        stamps: &mut Stamps,
     ) -> Result<(), CaptureError> {
         let direction = self.direction;
         let copy = |packet: Packet<'_>| {
@@ -314,7 +326,8 @@ impl Capture {
                 // Nanoseconds, in spite of the name: the capture was opened with that precision.
                 u32::try_from(packet.header.ts.tv_usec).unwrap_or(0),
             );
-            frames.push(Frame { at: wall.to_boot(since_epoch), direction, data: block.split().freeze() });
+            let at = stamps.convert(since_epoch, || (WallClock::read(), clock::now()));
+            frames.push(Frame { at, direction, data: block.split().freeze() });
         };
         match self.handle.dispatch(Some(BATCH_FRAMES), copy) {
             Ok(_) => Ok(()),

@@ -31,6 +31,8 @@ impl Schema {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Record {
     pub(crate) event: String,
+    /// RFC 3339.
+    pub(crate) timestamp: String,
     pub(crate) connection: Connection,
     pub(crate) network: Network,
     pub(crate) client: End,
