@@ -22,7 +22,8 @@ pub fn write(out: &mut dyn Write, ledgers: &[(Way, Ledger)], counters: &Counters
         let read = counted(counters.events_read.get(), "kernel event");
         writeln!(out, "{read} read, {lost} lost, {} rejected", first.events_rejected)?;
     }
-    for remark in remarks(ledgers, counters).iter().filter(|remark| remark.count > 0) {
+    let remarks = remarks(ledgers, counters).into_iter().chain(remarks_on_names(counters));
+    for remark in remarks.filter(|remark| remark.count > 0) {
         writeln!(out, "  {}: {}{}", remark.count, remark.what, remark.remedy)?;
     }
     if !ledgers.iter().all(|(_, ledger)| ledger.balances()) {
@@ -133,6 +134,16 @@ fn remarks(ledgers: &[(Way, Ledger)], counters: &Counters) -> Vec<Remark> {
             "; write to a file",
         ),
         remark(
+            counters.followed_evicted.get(),
+            "shown connections no longer followed as the table was full",
+            "",
+        ),
+    ]
+}
+
+fn remarks_on_names(counters: &Counters) -> Vec<Remark> {
+    vec![
+        remark(
             counters.user_names_failed.get(),
             "user names that the name service did not tell",
             "; -n asks for none",
@@ -148,11 +159,6 @@ fn remarks(ledgers: &[(Way, Ledger)], counters: &Counters) -> Vec<Remark> {
         remark(
             counters.container_names_evicted.get(),
             "containers whose names were forgotten as the table was full",
-            "",
-        ),
-        remark(
-            counters.followed_evicted.get(),
-            "shown connections no longer followed as the table was full",
             "",
         ),
     ]

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::process;
 
 use crate::lab::agent::{Agent, LISTENS};
+use crate::lab::cgroup::Cgroup;
 use crate::lab::prometheus::Prometheus;
 use crate::lab::resolver::By;
-use crate::lab::{Actor, Lab, skip};
+use crate::lab::{Actor, Lab, has_program, skip};
 use crate::names::{client_hello, say};
 use crate::nat::Translating;
 
@@ -154,6 +155,75 @@ fn the_ancestors_file_counts_tools_through_masquerade() {
     });
     assert_eq!(records.matches("\"event\":\"open\"").count(), 8, "{records}");
     assert!(records.contains(r#""service":{"name":"toolsdb","rule":"198.18.78.2/tcp"}"#), "{records}");
+    assert!(agent.stop().status.success());
+}
+
+#[test]
+fn a_service_address_is_counted_once_for_the_pods_user_and_what_was_meant() {
+    let name = "agent::a_service_address_is_counted_once_for_the_pods_user_and_what_was_meant";
+    let Some(node) = Translating::new(name) else { return };
+    if !has_program("prometheus") || !has_program("promtool") {
+        skip(name, "needs prometheus and promtool");
+        return;
+    }
+    // What the pod asks for leads to 198.18.77.11:8081, which is a service too.
+    let settings = "services:\n\
+        - {name: cart, addresses: 198.19.0.1, ports: 81}\n\
+        - {name: backend, addresses: 198.18.77.11}\n";
+    let agent = Agent::start(&node.lab.node, settings, &[]);
+    let prometheus = Prometheus::start(&node.lab);
+    let _server = node.lab.server().serve("serve tcp 198.18.77.11:8081");
+    let (pod, container) = ("1f5a1c2e-7d3b-4e6f-9a8b-1c2d3e4f5a6b", "cd34ab12".repeat(8));
+    let cgroup = Cgroup::new(&format!("kubepods/besteffort/pod{pod}/{container}"));
+    let uid = 300_000 + process::id();
+    let client = Actor { cgroup: cgroup.as_ref(), ..Actor::new(&node.lab.client.namespace, uid) };
+    for _ in 0..4 {
+        client.run("connect exchange 198.19.0.1:81");
+    }
+    let wanted = format!("netsnoop_connections_closed_total{{user=\"{uid}\"}}");
+    let told =
+        agent.wait_for(&wanted, |_| Some(prometheus.query(&wanted)).filter(|told| told.contains("=> 4 @")));
+    assert_eq!(told.trim().lines().count(), 1, "{told}");
+    let in_pod = cgroup.as_ref().map(|_| format!("pod=\"{pod}\""));
+    for label in ["role=\"client\"", "service=\"cart\""].into_iter().chain(in_pod.as_deref()) {
+        assert!(told.contains(label), "no {label} in {told}");
+    }
+    // Nor for whoever answered.
+    let again = prometheus.query("netsnoop_connections_closed_total{service=\"backend\"}");
+    assert_eq!(again.trim(), "");
+    drop(prometheus);
+    assert!(agent.stop().status.success());
+}
+
+#[test]
+fn settings_read_anew_under_load_lose_no_connection() {
+    const CONNECTIONS: u64 = 8000;
+    let name = "agent::settings_read_anew_under_load_lose_no_connection";
+    let Some(lab) = Lab::new(name) else { return };
+    let service = |name: &str| format!("services: [{{name: {name}, addresses: 198.18.77.11}}]\n");
+    let agent = Agent::start(&lab.node, &service("zero"), &[]);
+    let address = lab.server.v4(7308);
+    let _server = lab.server().serve(&format!("sink {address}"));
+    let uid = 300_000 + process::id();
+    let burst = Actor::new(&lab.client.namespace, uid).start(&format!("burst {address} {CONNECTIONS} 2"));
+    for (number, service) in ["one", "two", "three"].map(service).iter().enumerate() {
+        agent.reload(service);
+        agent.wait_for_line(&format!("netsnoop_config_reloads_total {}", number + 1));
+    }
+    agent.reload("services: [{nme: broken}]\n");
+    agent.wait_for_line("netsnoop_config_reload_failures_total 1");
+    assert_eq!(burst.finish().connections, Some(CONNECTIONS));
+    // Each under the name that its service had when it was counted.
+    let counted = |page: &str| {
+        let begins = "netsnoop_connections_opened_total{role=\"client\"";
+        let own = |line: &&str| line.starts_with(begins) && line.contains(&format!("user=\"{uid}\""));
+        let count = |line: &str| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap();
+        page.lines().filter(own).map(count).sum::<u64>()
+    };
+    agent.wait_for("all of them", |agent| (counted(&agent.page()) >= CONNECTIONS).then_some(()));
+    let page = agent.page();
+    assert_eq!(counted(&page), CONNECTIONS, "{page}");
+    assert!(page.contains("netsnoop_metrics_records_lost_total 0\n"), "{page}");
     assert!(agent.stop().status.success());
 }
 

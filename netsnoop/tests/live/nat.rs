@@ -2,12 +2,11 @@
 //! addresses that these know and those they were given.
 
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
 
 use crate::lab::records::{Given, Record};
 use crate::lab::traffic::{Traffic, Truth};
 use crate::lab::watch::Watch;
-use crate::lab::{Actor, Lab, Namespace, skip};
+use crate::lab::{Actor, Lab, Namespace, has_program, skip};
 use crate::owners::TABLES;
 
 /// What goes out is masqueraded, and so is what is translated within the bridge: the answers would not come by the node.
@@ -43,7 +42,7 @@ pub(crate) struct Translating {
 impl Translating {
     pub(crate) fn new(test: &str) -> Option<Self> {
         let lab = Lab::new(test)?;
-        if Command::new("nft").arg("--version").stdout(Stdio::null()).status().is_err() {
+        if !has_program("nft") {
             skip(test, "needs nft");
             return None;
         }

@@ -3,6 +3,8 @@
 
 mod books;
 mod budget;
+#[cfg(test)]
+mod document;
 mod durations;
 mod page;
 mod saved;
@@ -93,15 +95,19 @@ impl Metrics {
     /// Answers with the page as it is now.
     pub(super) fn answer(&mut self, query: &MetricsQuery) {
         self.let_pass();
+        if query.answer.try_send(self.page(query).into_bytes()).is_err() {
+            log::debug!("nobody waits for the metrics any more");
+        }
+    }
+
+    fn page(&self, query: &MetricsQuery) -> Page {
         let mut page = Page::default();
         let build = labels(&[("version", env!("CARGO_PKG_VERSION")), ("commit", env!("NETSNOOP_COMMIT"))]);
         page.family("netsnoop_build_info", Kind::Gauge, "What is running.").sample(&build, 1);
         self.write_times(&mut page);
         write_tally(&mut page, &self.tally);
         books::write(&mut page, &query.report, &query.rungs, &self.counters);
-        if query.answer.try_send(page.into_bytes()).is_err() {
-            log::debug!("nobody waits for the metrics any more");
-        }
+        page
     }
 
     fn write_times(&self, page: &mut Page) {

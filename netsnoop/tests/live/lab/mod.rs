@@ -37,6 +37,11 @@ pub(crate) fn patience() -> Duration {
     Duration::from_secs(120) * slowness()
 }
 
+/// Whether a program is there to be started.
+pub(crate) fn has_program(program: &str) -> bool {
+    Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+}
+
 /// netsnoop's own patience with its sources, which is 100 ms on a real machine.
 pub(crate) fn settle() -> String {
     format!("--settle={}ms", 100 * slowness())
@@ -200,9 +205,7 @@ impl Lab {
     /// Makes one if these programs are there too, or says why `test` is left out.
     pub(crate) fn with(test: &str, programs: &[&str]) -> Option<Self> {
         for program in programs {
-            let version =
-                Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-            if version.is_err() {
+            if !has_program(program) {
                 skip(test, &format!("needs {program}"));
                 return None;
             }
@@ -217,9 +220,7 @@ impl Lab {
             return None;
         }
         for program in ["ip", "nsenter", "unshare"] {
-            let found =
-                Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-            if found.is_err() {
+            if !has_program(program) {
                 skip(test, &format!("needs {program}"));
                 return None;
             }
