@@ -82,7 +82,8 @@ mod tests {
         let process = root.process(child.id()).expect("the child waits for its input");
         let (identity, _) =
             process.identity(&mut Vec::new()).expect("it can be read").expect("it is understood");
-        let started = starts.of(identity.id);
+        // The least of many, as this thread may be held up in each: what is told then is late, and never early.
+        let started = (0..100).filter_map(|_| starts.of(identity.id)).min();
         drop(child.stdin.take());
         child.wait().expect("cat ends with its input");
         let started = started.expect("the child was there");
