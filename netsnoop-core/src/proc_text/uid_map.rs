@@ -14,6 +14,8 @@ pub fn decode_inside(text: &[u8], uid: u32) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -34,6 +36,13 @@ mod tests {
         check(rootless, 0, None);
         for broken in ["", "0 1000", "a b c", "4294967295 5 10"] {
             check(broken, 6, None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "[0-9 \\n]{0,80}", uid in any::<u32>()) {
+            decode_inside(text.as_bytes(), uid);
         }
     }
 }
