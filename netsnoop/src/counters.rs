@@ -114,8 +114,12 @@ pub struct Counters {
     pub container_users_unasked: Counter,
     /// Times that a container runtime refused or gave no answer.
     pub runtime_failures: Counter,
-    /// Lists of containers' names that found no room on their way from the runtimes.
+    /// Lists of containers' names or cgroups that found no room on their way.
     pub container_names_lost: Counter,
+    /// Cgroups below which none is seen to come, as too many are watched.
+    pub cgroups_unwatched: Counter,
+    /// Times that the kernel had no room for events of cgroups, so that all were looked at anew.
+    pub cgroup_event_overflows: Counter,
     /// Containers whose names were forgotten because too many were kept.
     pub container_names_evicted: Counter,
     /// Shown connections that a full table forgot, so that their end may be told without their beginning.

@@ -6,7 +6,7 @@
 //! conntrack thread -+        ^                     +-> rescans (bounded) -+
 //! lookup thread ----+   <- links, addresses                               |
 //!   ^     ^----------------------------------------------------------------+
-//!   +--> runtimes thread: wishes (bounded), names of containers (bounded)
+//!   +--> runtimes thread: wishes (bounded), names of containers (bounded); cgroups thread: those of containers
 //! ```
 //! What ends, in this order: sources, reconciler (drained), lookups, sinks (flushed).
 
@@ -45,9 +45,9 @@ use crate::sources::capture::{Capture, CaptureError, Progress};
 use crate::sources::ebpf::Ebpf;
 use crate::sources::ebpf::ring_buffer;
 use crate::sources::name_channel::Wishes;
-use crate::sources::runtimes::RuntimeSockets;
 use crate::startup::{self, Opened, OpenedWay};
 use serving::{Served, Serving, Surroundings};
+use sourcing::ContainerSources;
 
 /// Batches waiting for the reconciler. A batch holds up to 256 frames or one reading of the ring, so this
 /// is seconds of the heaviest load; memory is used only while they wait.
@@ -91,8 +91,8 @@ struct Plan {
     span: Span,
     serving: Option<Serving>,
     naming: Naming,
-    /// Who is asked for names of containers.
-    runtimes: RuntimeSockets,
+    /// Who tells of containers.
+    containers: ContainerSources,
 }
 
 /// How long it goes on.
@@ -108,7 +108,7 @@ struct Span {
 pub fn watch(config: &WatchConfig) -> Result<(), Failure> {
     let counters = Arc::new(Counters::default());
     let outputs = vec![sinks::watch(config, counters.clone())?];
-    let runtimes = config.sources.runtimes.clone();
+    let containers = container_sources(&config.sources);
     let plan = Plan {
         outputs,
         queue: RECORDS,
@@ -116,7 +116,7 @@ pub fn watch(config: &WatchConfig) -> Result<(), Failure> {
         span: Span::default(),
         serving: None,
         naming: Naming::default(),
-        runtimes,
+        containers,
     };
     run(&config.sources, plan)
 }
@@ -128,8 +128,8 @@ pub fn agent(config: &AgentConfig) -> Result<(), Failure> {
     let serving = Some(Serving::open(config, state)?);
     let naming = Naming::new(&config.settings.services.name_wishes(), hash_seed()?, counters.clone());
     let queue = config.settings.limits.queue;
-    let runtimes = config.sources.runtimes.clone();
-    let plan = Plan { outputs, queue, counters, span: Span::default(), serving, naming, runtimes };
+    let containers = container_sources(&config.sources);
+    let plan = Plan { outputs, queue, counters, span: Span::default(), serving, naming, containers };
     run(&config.sources, plan)
 }
 
@@ -139,9 +139,13 @@ pub fn compare(config: &CompareConfig) -> Result<(), Failure> {
     let outputs = vec![sinks::compare(config, counters.clone())?];
     // An end whose answer is on its way when the time is over is none that nobody could name.
     let span = Span { duration: Some(config.duration), patience: config.sources.settle };
-    let (naming, runtimes) = (Naming::default(), config.sources.runtimes.clone());
-    let plan = Plan { outputs, queue: RECORDS, counters, span, serving: None, naming, runtimes };
+    let (naming, containers) = (Naming::default(), container_sources(&config.sources));
+    let plan = Plan { outputs, queue: RECORDS, counters, span, serving: None, naming, containers };
     run(&config.sources, plan)
+}
+
+fn container_sources(config: &SourceConfig) -> ContainerSources {
+    ContainerSources { runtimes: config.runtimes.clone(), proc_root: config.proc_root.clone() }
 }
 
 fn run(config: &SourceConfig, plan: Plan) -> Result<(), Failure> {
@@ -173,7 +177,7 @@ fn start(
     plan: Plan,
     (rungs, hearing): (Vec<(Way, RungSet)>, Bell),
 ) -> anyhow::Result<Running> {
-    let Plan { outputs, queue, counters, span, serving, naming, runtimes } = plan;
+    let Plan { outputs, queue, counters, span, serving, naming, containers } = plan;
     let (inputs_in, inputs) = sync_channel(INTAKE_BATCHES);
     let (finished_in, finished) = tokio::sync::mpsc::channel(outputs.len().max(1));
     let (ended_in, ended_captures) = tokio::sync::mpsc::channel(captures.len().max(1));
@@ -210,7 +214,7 @@ fn start(
         };
         tracks.push(Track { way, reconciler, outlets });
     }
-    sourcing::start_runtimes(runtimes, wishes, tellers, counters.clone())?;
+    sourcing::start_containers(containers, wishes, tellers, counters.clone())?;
     let reconciler = spawn("reconciler", Job::Opened, move || reconciling::run(tracks, &inputs, naming))?;
     let around = || Surroundings {
         intake: intake.clone(),

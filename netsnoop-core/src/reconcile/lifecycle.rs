@@ -21,7 +21,7 @@ const HOOK_LATENCY: Duration = Duration::from_millis(25);
 pub(super) const EVENTS_BEHIND_MAX: Duration = Duration::from_secs(1);
 /// How soon to look again whether the events have caught up.
 const CATCH_UP_CHECK: Duration = Duration::from_millis(50);
-/// How long packets may be behind the kernel's events, where one of them may tell a name.
+/// How long packets may be behind the kernel's events, where one of them may tell a name; and what is asked about owners.
 const NAME_BEHIND_MAX: Duration = Duration::from_secs(1);
 /// A SYN nobody answers is given up after the kernel's own retries (tcp_syn_retries 6: 127 s, tcp(7)).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(130);
@@ -198,8 +198,14 @@ impl Reconciler {
             .into_iter()
             .any(|(_, end)| end.search == Search::Asked && !end.attribution.has_owner());
         let is_known = waited || told && !asked && self.packets_bear_out(now, flow);
-        let is_named = now >= ended + NAME_BEHIND_MAX || !self.awaits_name(flow);
+        let is_named = now >= ended + NAME_BEHIND_MAX || !self.awaits_name(flow) && self.is_described(flow);
         !flow.closed && (self.draining || is_known && is_named)
+    }
+
+    /// Whether all that is asked about its owners is answered, the names of their containers too.
+    fn is_described(&self, flow: &Flow) -> bool {
+        let mut owners = flow.both().into_iter().filter_map(|(_, end)| end.attribution.owning_process());
+        owners.all(|process| self.processes.is_answered(process.id))
     }
 
     /// Whether a packet that is on its way may make it another service's.
@@ -236,7 +242,8 @@ impl Reconciler {
         }
         if let Some(ended) = flow.ended_at {
             let named = ended + NAME_BEHIND_MAX;
-            let waits_longer = now >= ended + self.patience() && now < named && self.awaits_name(flow);
+            let waits = self.awaits_name(flow) || !self.is_described(flow);
+            let waits_longer = now >= ended + self.patience() && now < named && waits;
             return if waits_longer { named } else { later(ended + self.patience(), now) };
         }
         match flow.transport {

@@ -11,10 +11,12 @@ use crate::intake::{Bell, Intake};
 use crate::privileges::Job;
 use crate::rescans::{self, RescanSender};
 use crate::sources::capture::{Capture, CaptureError, Progress};
+use crate::sources::cgroup_watch;
 use crate::sources::conntrack::{self, Conntrack, Unavailable};
 use crate::sources::container_users::{self, ContainerUsers};
 use crate::sources::lookup;
 use crate::sources::name_channel::{NameTeller, Wishes};
+use crate::sources::process_facts::cgroup2_root;
 use crate::sources::runtimes::{self, RuntimeSockets};
 use crate::startup::OpenedWay;
 
@@ -80,13 +82,31 @@ pub(super) fn start_lookups(
     Ok((rescans_in, teller))
 }
 
-/// Starts the thread that asks container runtimes for names.
-pub(super) fn start_runtimes(
-    sockets: RuntimeSockets,
+/// Who tells of containers.
+pub(super) struct ContainerSources {
+    /// Runtimes, which tell names.
+    pub(super) runtimes: RuntimeSockets,
+    /// The node's proc file system, by which the cgroups are found.
+    pub(super) proc_root: PathBuf,
+}
+
+/// Starts the threads that ask container runtimes for names and see cgroups come.
+pub(super) fn start_containers(
+    sources: ContainerSources,
     wishes: Wishes,
     tellers: Vec<NameTeller>,
     counters: Arc<Counters>,
 ) -> anyhow::Result<()> {
+    let ContainerSources { runtimes: sockets, proc_root } = sources;
+    if let Some(root) = cgroup2_root(&proc_root)? {
+        let (tellers, counters) = (tellers.clone(), counters.clone());
+        // Not joined: it waits for the kernel for ever.
+        spawn("cgroups", Job::Opened, move || {
+            if let Err(error) = cgroup_watch::run(&root, &tellers, &counters) {
+                log::warn!("containers that live for a moment may not be known: {error:#}");
+            }
+        })?;
+    }
     // Not joined: it asks as long as there are runtimes, and nobody waits for what they say.
     spawn("runtimes", Job::Runtimes, move || {
         if let Err(error) = runtimes::run(&sockets, &wishes, tellers, counters) {

@@ -155,7 +155,13 @@ fn remarks_on_names(counters: &Counters) -> Vec<Remark> {
         ),
         remark(counters.user_names_evicted.get(), "user names forgotten as the table was full", ""),
         remark(counters.runtime_failures.get(), "times that a container runtime gave no answer", ""),
-        remark(counters.container_names_lost.get(), "lists of containers' names that found no room", ""),
+        remark(
+            counters.container_names_lost.get(),
+            "lists of containers' names or cgroups that found no room",
+            "",
+        ),
+        remark(counters.cgroups_unwatched.get(), "cgroups not watched as there are too many", ""),
+        remark(counters.cgroup_event_overflows.get(), "times that all cgroups were looked at anew", ""),
         remark(
             counters.container_names_evicted.get(),
             "containers whose names were forgotten as the table was full",

@@ -10,7 +10,7 @@ use std::time::Duration;
 use netsnoop_core::process::Container;
 use netsnoop_core::time::Timestamp;
 
-use super::name_channel::NameAsker;
+use super::name_channel::{NameAsker, Told};
 use super::pod_names::PodNames;
 use crate::counters::Counters;
 
@@ -89,17 +89,21 @@ impl ContainerNames {
         if container.name.is_some() { Naming::Known } else { Naming::Unknown }
     }
 
-    /// Takes what runtimes have told meanwhile; `false` if it is nothing.
-    pub(super) fn hear(&mut self, counters: &Counters) -> bool {
-        let mut heard = false;
-        for containers in self.runtimes.iter().flat_map(NameAsker::take) {
-            heard = true;
-            for container in &*containers {
-                self.asked.remove(&container.id);
-                counters.container_names_evicted.add(self.known.learn(container));
+    /// Takes what was told meanwhile. Returns the cgroups that have come.
+    pub(super) fn hear(&mut self, counters: &Counters) -> Vec<Arc<[(u64, Container)]>> {
+        let mut cgroups = Vec::new();
+        for told in self.runtimes.iter().flat_map(NameAsker::take) {
+            match told {
+                Told::Names(containers) => {
+                    for container in &*containers {
+                        self.asked.remove(&container.id);
+                        counters.container_names_evicted.add(self.known.learn(container));
+                    }
+                }
+                Told::Cgroups(came) => cgroups.push(came),
             }
         }
-        heard
+        cgroups
     }
 
     /// Whether an answer is on its way.

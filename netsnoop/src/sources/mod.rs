@@ -1,6 +1,7 @@
 //! Where observations come from. A source reads, stamps and hands over; it decides nothing.
 
 pub mod capture;
+pub mod cgroup_watch;
 pub mod conntrack;
 mod container_names;
 pub mod container_users;

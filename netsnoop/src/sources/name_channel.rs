@@ -1,4 +1,4 @@
-//! Between those who want names of containers and those who ask runtimes for them.
+//! Between those who want to know containers and those who ask runtimes for their names or see their cgroups come.
 //!
 //! Wishes go to every runtime that answers, and names come back to everybody. Neither side ever waits for the other: a wish
 //! that a runtime is too busy for is overwritten, names that find no room are counted, and both are told of again.
@@ -17,6 +17,15 @@ const WISHES: usize = 1024;
 /// Answers that wait to be taken; one of them may have all containers of the node.
 const ANSWERS: usize = 256;
 
+/// What is told of containers.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// Their names.
+    Names(Arc<[Container]>),
+    /// Their cgroups, by the ids of these.
+    Cgroups(Arc<[(u64, Container)]>),
+}
+
 /// Where wishes are put, for all runtimes.
 #[derive(Clone, Debug)]
 pub struct Wishes(broadcast::Sender<Arc<str>>);
@@ -25,13 +34,13 @@ pub struct Wishes(broadcast::Sender<Arc<str>>);
 #[derive(Debug)]
 pub struct NameAsker {
     wishes: Wishes,
-    names: Receiver<Arc<[Container]>>,
+    told: Receiver<Told>,
 }
 
 /// Where names are put for one of those who ask.
 #[derive(Clone, Debug)]
 pub struct NameTeller {
-    names: SyncSender<Arc<[Container]>>,
+    told: SyncSender<Told>,
     bell: Bell,
 }
 
@@ -50,8 +59,8 @@ impl Wishes {
 
     /// Somebody who puts wishes; `bell` is rung when names have come.
     pub fn asker(&self, bell: Bell) -> (NameAsker, NameTeller) {
-        let (names_in, names) = sync_channel(ANSWERS);
-        (NameAsker { wishes: self.clone(), names }, NameTeller { names: names_in, bell })
+        let (told_in, told) = sync_channel(ANSWERS);
+        (NameAsker { wishes: self.clone(), told }, NameTeller { told: told_in, bell })
     }
 }
 
@@ -61,16 +70,25 @@ impl NameAsker {
         self.wishes.0.send(id.clone()).is_ok()
     }
 
-    /// Names that have come.
-    pub(super) fn take(&self) -> impl Iterator<Item = Arc<[Container]>> + '_ {
-        self.names.try_iter()
+    /// What has come.
+    pub(super) fn take(&self) -> impl Iterator<Item = Told> + '_ {
+        self.told.try_iter()
     }
 }
 
 impl NameTeller {
     /// Puts names, or counts them lost: the next look at all containers brings them again.
     pub(super) fn tell(&self, names: &Arc<[Container]>, counters: &Counters) {
-        if let Err(TrySendError::Full(_)) = self.names.try_send(names.clone()) {
+        self.put(Told::Names(names.clone()), counters);
+    }
+
+    /// Puts cgroups, or counts them lost: those that stay are found in the tree when they are asked about.
+    pub(super) fn tell_cgroups(&self, cgroups: &Arc<[(u64, Container)]>, counters: &Counters) {
+        self.put(Told::Cgroups(cgroups.clone()), counters);
+    }
+
+    fn put(&self, told: Told, counters: &Counters) {
+        if let Err(TrySendError::Full(_)) = self.told.try_send(told) {
             counters.container_names_lost.add(1);
         }
         self.bell.ring();

@@ -80,6 +80,7 @@ impl FactsReader {
     pub fn read(&mut self, process: &Process, counters: &Counters) -> ProcessFacts {
         let _timing = counters.scans.begin(Scan::ProcessFacts);
         let now = clock::now();
+        self.hear(counters);
         let mut facts = self.read_living(process, counters).unwrap_or_else(|error| {
             count_unreadable(counters, error);
             ProcessFacts::default()
@@ -91,7 +92,6 @@ impl FactsReader {
             }
         }
         if let Some(container) = &mut facts.container {
-            self.names.hear(counters);
             let naming = self.names.complete(container, now, counters);
             facts.names_follow = naming == Naming::Follows;
             if naming != Naming::Known {
@@ -110,7 +110,7 @@ impl FactsReader {
     /// for any longer.
     pub fn read_names(&mut self, counters: &Counters) -> Vec<(ProcessId, Option<Container>)> {
         let now = clock::now();
-        self.names.hear(counters);
+        self.hear(counters);
         let Self { names, nameless, .. } = self;
         let mut told = Vec::new();
         nameless.retain_mut(|waiting| {
@@ -131,6 +131,12 @@ impl FactsReader {
         let beyond = nameless.len().saturating_sub(NAMELESS_MAX);
         told.extend(nameless.drain(..beyond).filter(|one| !one.given_up).map(|one| (one.process, None)));
         told
+    }
+
+    fn hear(&mut self, counters: &Counters) {
+        for cgroups in self.names.hear(counters) {
+            cgroups.iter().for_each(|(id, container)| self.cgroups.remember(*id, container.clone()));
+        }
     }
 
     fn read_living(&mut self, process: &Process, counters: &Counters) -> Result<ProcessFacts, Errno> {
@@ -212,6 +218,10 @@ impl CgroupTree {
 }
 
 /// Where this process sees the cgroup v2 tree, alone or beside v1 hierarchies.
+pub fn cgroup2_root(proc_root: &Path) -> anyhow::Result<Option<PathBuf>> {
+    Ok(find_cgroup2(&ProcRoot::open(proc_root)?))
+}
+
 fn find_cgroup2(proc_root: &ProcRoot) -> Option<PathBuf> {
     let mut text = Vec::new();
     if let Err(error) = proc_root.read("self/mountinfo", &mut text) {

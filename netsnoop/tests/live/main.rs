@@ -9,6 +9,7 @@ mod agent;
 mod alone;
 mod clock;
 mod compare;
+mod containerd;
 mod doctor;
 mod failing;
 mod identity;

@@ -6,6 +6,7 @@ use super::{ALL_HOOKS, DB, Socket, WEB, World, at, process, tcp};
 use crate::connection::{ConnectionRecord, RecordEvent};
 use crate::observation::{Act, Observation};
 use crate::process::{Container, ProcessFacts};
+use crate::socket::TcpState;
 
 fn container(name: Option<&str>) -> Container {
     Container { id: "4f9c".into(), runtime: Some("containerd"), pod: None, name: name.map(Into::into) }
@@ -49,6 +50,28 @@ fn names_that_come_later_are_told_as_an_update() {
     assert_eq!(name_of(world.last()), Some("app"));
     world.see(511, Observation::ContainerNames(process(8).id, None));
     assert_eq!(world.events().len(), 2, "that there are none changes nothing");
+}
+
+#[test]
+fn the_end_of_a_connection_waits_a_second_for_names() {
+    for (named_at, expected) in [(Some(900), Some("app")), (None, None)] {
+        let mut world = world();
+        let client = Socket::new(WEB, tcp("198.18.1.10:40000", "198.18.1.13:80"), 11);
+        let server = Socket::new(DB, tcp("198.18.1.13:80", "198.18.1.10:40000"), 12);
+        world.see(10, client.closed(10, TcpState::LAST_ACK, 0, (1, 2)));
+        world.see(10, server.closed(10, TcpState::FIN_WAIT2, 0, (2, 1)));
+        world.wait_until(899);
+        assert_eq!(world.events(), [RecordEvent::Open]);
+        if let Some(at) = named_at {
+            for pid in [7, 8] {
+                let names = Observation::ContainerNames(process(pid).id, Some(container(Some("app"))));
+                world.see(at, names);
+            }
+        }
+        world.wait_until(1_200);
+        assert_eq!(world.last().event, RecordEvent::Close);
+        assert_eq!(name_of(world.last()), expected);
+    }
 }
 
 #[test]

@@ -314,7 +314,7 @@ fn of_lookups(counters: &Counters) -> [Count; 14] {
 }
 
 /// How users and containers got their names.
-fn of_names(counters: &Counters) -> [Count; 7] {
+fn of_names(counters: &Counters) -> [Count; 9] {
     [
         of(
             "netsnoop_container_users_failed_total",
@@ -343,8 +343,18 @@ fn of_names(counters: &Counters) -> [Count; 7] {
         ),
         of(
             "netsnoop_container_names_lost_total",
-            "Lists of containers' names that found no room.",
+            "Lists of containers' names or cgroups that found no room.",
             &counters.container_names_lost,
+        ),
+        of(
+            "netsnoop_cgroups_unwatched_total",
+            "Cgroups below which none is seen to come, as too many are watched.",
+            &counters.cgroups_unwatched,
+        ),
+        of(
+            "netsnoop_cgroup_event_overflows_total",
+            "Times that the kernel had no room for events of cgroups.",
+            &counters.cgroup_event_overflows,
         ),
         of(
             "netsnoop_container_names_evicted_total",

@@ -23,20 +23,20 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// A connection to a server.
 #[derive(Clone, Debug)]
-pub(super) struct Channel {
+pub struct Channel {
     requests: http2::SendRequest<Full<Bytes>>,
 }
 
 /// Messages that come as something happens.
 #[derive(Debug)]
-pub(super) struct Messages {
+pub struct Messages {
     body: Incoming,
     read: BytesMut,
 }
 
 impl Channel {
     /// To the server that listens on `socket`.
-    pub(super) async fn connect(socket: &Path) -> anyhow::Result<Self> {
+    pub async fn connect(socket: &Path) -> anyhow::Result<Self> {
         let stream = UnixStream::connect(socket).await.context("connecting")?;
         let (requests, connection) =
             http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.context("starting HTTP/2")?;
@@ -49,7 +49,7 @@ impl Channel {
     }
 
     /// The answer to a question.
-    pub(super) async fn ask<A: Message + Default>(
+    pub async fn ask<A: Message + Default>(
         &mut self,
         method: &str,
         question: &impl Message,
@@ -64,7 +64,7 @@ impl Channel {
     }
 
     /// The messages that follow a question.
-    pub(super) async fn follow(&mut self, method: &str, question: &impl Message) -> anyhow::Result<Messages> {
+    pub async fn follow(&mut self, method: &str, question: &impl Message) -> anyhow::Result<Messages> {
         let response = self.send(method, question).await?;
         Ok(Messages { body: response.into_body(), read: BytesMut::new() })
     }
@@ -94,7 +94,7 @@ impl Channel {
 
 impl Messages {
     /// The next one; `None` once there will be no more.
-    pub(super) async fn next<A: Message + Default>(&mut self) -> anyhow::Result<Option<A>> {
+    pub async fn next<A: Message + Default>(&mut self) -> anyhow::Result<Option<A>> {
         loop {
             if let Some(message) = take_message(&mut self.read)? {
                 return Ok(Some(message));

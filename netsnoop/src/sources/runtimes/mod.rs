@@ -6,7 +6,7 @@
 
 mod cri;
 mod docker;
-mod grpc;
+pub mod grpc;
 mod sockets;
 
 use std::collections::HashSet;
@@ -31,10 +31,12 @@ use crate::counters::Counters;
 
 /// How often all containers are asked for: what is met meanwhile is asked for at once.
 const LIST_EVERY: Duration = Duration::from_secs(10);
-/// How often new sockets are looked for, and a runtime that failed is tried again.
-const TRY_EVERY: Duration = Duration::from_secs(5);
-/// A runtime that takes longer is taken for one that hangs.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// How often new sockets are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long a runtime that failed is left alone.
+const TRY_EVERY: Duration = Duration::from_secs(1);
+/// A runtime that takes longer is taken for one that hangs. Nobody waits for it meanwhile.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Changes that wait to be looked at. The runtime is not read from while there are more.
 const CHANGES: usize = 64;
 
@@ -118,7 +120,7 @@ async fn attend_all(sockets: &RuntimeSockets, wishes: &Wishes, teller: &Teller) 
                 tokio::spawn(attend_one(socket, wishes.clone(), teller.clone()));
             }
         }
-        sleep(TRY_EVERY).await;
+        sleep(LOOK_EVERY).await;
     }
 }
 

@@ -125,6 +125,7 @@ pub(crate) struct User {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Container {
     pub(crate) id: String,
+    pub(crate) runtime: Option<String>,
     pub(crate) user: Option<User>,
 }
 

@@ -1,0 +1,277 @@
+//! A containerd of the test's own with pods on a CNI bridge in the lab's node, made through CRI as a kubelet does.
+//!
+//! It is the first process of a pid namespace and has mounts of its own, so all that it started ends with it; its
+//! folder and its cgroups are removed then. Images are made of the machine's busybox: nothing is fetched.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{self, Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use netsnoop::sources::runtimes::grpc::Channel;
+use prost::Message;
+
+use super::cri::{
+    ContainerConfig, ContainerId, CreateContainer, LinuxSandboxConfig, Name, Nothing, RunPodSandbox,
+    SandboxConfig, SandboxId, SandboxMetadata, SandboxStatusAnswer,
+};
+use super::{Lab, patience, skip, slowness};
+
+const IMAGE: &str = "netsnoop.test/box:1";
+const CNI: &str = "/usr/lib/cni";
+/// How often is looked whether something came about that nobody tells of.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Runs as long as this lives.
+pub(crate) struct Containerd {
+    process: Child,
+    folder: PathBuf,
+    /// Above the pods' cgroups, from the root of each hierarchy.
+    cgroup_parent: String,
+    runtime: tokio::runtime::Runtime,
+    channel: Option<Channel>,
+    pods: Vec<String>,
+}
+
+/// A pod, running with nothing in it.
+pub(crate) struct CriPod {
+    pub(crate) address: String,
+    sandbox: String,
+    config: SandboxConfig,
+}
+
+impl Containerd {
+    /// Starts it in the lab's node, or says why `test` is left out.
+    pub(crate) fn start(test: &str, lab: &Lab) -> Option<Self> {
+        if slowness() > 1 {
+            skip(test, "an emulated machine is too slow for containers");
+            return None;
+        }
+        let programs = ["/usr/bin/containerd", "/usr/bin/ctr", "/usr/sbin/runc", "/bin/busybox"];
+        let needed = programs.iter().copied().chain([concat!("/usr/lib/cni", "/bridge")]);
+        if let Some(missing) = needed.into_iter().find(|path| !Path::new(path).exists()) {
+            skip(test, &format!("needs {missing}"));
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap().keep();
+        write_config(&folder);
+        let log = fs::File::create(folder.join("log")).unwrap();
+        let process = lab
+            .node
+            .command(Path::new("unshare"))
+            .args(["--pid", "--mount", "--fork", "--kill-child=KILL", "--mount-proc", "containerd", "-c"])
+            .arg(folder.join("config.toml"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut this = Self {
+            process,
+            cgroup_parent: format!("netsnoop-test-{}-{}", process::id(), folder_name(&folder)),
+            folder,
+            runtime,
+            channel: None,
+            pods: Vec::new(),
+        };
+        this.wait_until_ready();
+        this.import_image();
+        Some(this)
+    }
+
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.join("containerd.sock")
+    }
+
+    /// Makes a pod.
+    pub(crate) fn run_pod(&mut self, namespace: &str, name: &str, uid: &str) -> CriPod {
+        let metadata = SandboxMetadata { name: name.into(), uid: uid.into(), namespace: namespace.into() };
+        let cgroup_parent = format!("/{}/kubepods/besteffort/pod{uid}", self.cgroup_parent);
+        let config = SandboxConfig {
+            metadata: Some(metadata),
+            hostname: name.into(),
+            linux: Some(LinuxSandboxConfig { cgroup_parent }),
+        };
+        let made: SandboxId = self.ask("RunPodSandbox", &RunPodSandbox { config: Some(config.clone()) });
+        self.pods.push(made.id.clone());
+        let status: SandboxStatusAnswer = self.ask("PodSandboxStatus", &made);
+        let address = status.status.and_then(|status| status.network).unwrap().ip;
+        CriPod { address, sandbox: made.id, config }
+    }
+
+    /// Starts a container in a pod, whose command is one of busybox. Returns its id.
+    pub(crate) fn run_container(&mut self, pod: &CriPod, name: &str, command: &str) -> String {
+        let words = std::iter::once("/bin/busybox").chain(command.split(' '));
+        let config = ContainerConfig {
+            metadata: Some(Name { name: name.into() }),
+            image: Some(Name { name: IMAGE.into() }),
+            command: words.map(Into::into).collect(),
+        };
+        let question = CreateContainer {
+            sandbox: pod.sandbox.clone(),
+            config: Some(config),
+            sandbox_config: Some(pod.config.clone()),
+        };
+        let made: ContainerId = self.ask("CreateContainer", &question);
+        let _started: Nothing = self.ask("StartContainer", &made);
+        made.id
+    }
+
+    fn ask<A: Message + Default>(&mut self, method: &str, question: &impl Message) -> A {
+        let channel = self.channel.as_mut().unwrap();
+        let method = format!("runtime.v1.RuntimeService/{method}");
+        match self.runtime.block_on(channel.ask(&method, question)) {
+            Ok(answer) => answer,
+            Err(error) => panic!("{method}: {error:#}\n{}", self.log()),
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap()
+    }
+
+    fn wait_until_ready(&mut self) {
+        let deadline = Instant::now() + patience();
+        let socket = self.socket();
+        loop {
+            let connected = async {
+                let mut channel = Channel::connect(&socket).await?;
+                channel.ask::<Nothing>("runtime.v1.RuntimeService/Version", &Nothing {}).await?;
+                anyhow::Ok(channel)
+            };
+            match self.runtime.block_on(connected) {
+                Ok(channel) => return self.channel = Some(channel),
+                Err(error) => {
+                    assert!(
+                        Instant::now() < deadline,
+                        "containerd does not start: {error:#}\n{}",
+                        self.log()
+                    );
+                    thread::sleep(LOOK_EVERY);
+                }
+            }
+        }
+    }
+
+    fn import_image(&self) {
+        let image = make_image(&self.folder);
+        let mut ctr = Command::new("ctr");
+        ctr.arg("--address").arg(self.socket()).args(["--namespace", "k8s.io", "images", "import"]);
+        let output = ctr.arg(image).output().unwrap();
+        assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stderr), self.log());
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        // In order, so that nothing is left in the folders that container networks share.
+        for id in std::mem::take(&mut self.pods) {
+            let Some(channel) = &mut self.channel else { continue };
+            let pod = SandboxId { id };
+            let ended = self.runtime.block_on(async {
+                channel.ask::<Nothing>("runtime.v1.RuntimeService/StopPodSandbox", &pod).await?;
+                channel.ask::<Nothing>("runtime.v1.RuntimeService/RemovePodSandbox", &pod).await
+            });
+            assert!(ended.is_ok() || thread::panicking(), "ending a pod: {ended:?}\n{}", self.log());
+        }
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        // Mounts and cgroups are busy until the last process has been buried.
+        remove(|| fs::remove_dir_all(&self.folder));
+        // One hierarchy, or several side by side.
+        let root = Path::new("/sys/fs/cgroup");
+        let hierarchies = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
+        for hierarchy in hierarchies.chain([root.to_owned()]) {
+            remove(|| remove_cgroups(&hierarchy.join(&self.cgroup_parent)));
+        }
+    }
+}
+
+/// Tries until it is done.
+fn remove(act: impl Fn() -> io::Result<()>) {
+    let deadline = Instant::now() + patience();
+    while let Err(error) = act() {
+        assert!(Instant::now() < deadline || thread::panicking(), "removing what containers left: {error}");
+        if Instant::now() >= deadline {
+            return;
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn remove_cgroups(folder: &Path) -> io::Result<()> {
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_cgroups(&entry.path())?;
+        }
+    }
+    fs::remove_dir(folder)
+}
+
+fn folder_name(folder: &Path) -> String {
+    folder.file_name().unwrap().to_string_lossy().trim_start_matches('.').to_owned()
+}
+
+/// runc may not adjust what the kernel kills first where CAP_SYS_RESOURCE is missing, hence `restrict_oom_score_adj`.
+fn write_config(folder: &Path) {
+    let here = folder.display();
+    let config = format!(
+        r#"version = 2
+root = "{here}/root"
+state = "{here}/state"
+disabled_plugins = ["io.containerd.internal.v1.opt"]
+[grpc]
+  address = "{here}/containerd.sock"
+[plugins."io.containerd.grpc.v1.cri"]
+  restrict_oom_score_adj = true
+  disable_apparmor = true
+  disable_tcp_service = true
+  netns_mounts_under_state_dir = true
+  sandbox_image = "{IMAGE}"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{CNI}"
+    conf_dir = "{here}/cni"
+"#
+    );
+    let network = format!(
+        r#"{{"cniVersion":"0.4.0","name":"pods","plugins":[{{"type":"bridge","bridge":"cni0","isGateway":true,"ipam":{{
+        "type":"host-local","dataDir":"{here}/ipam","ranges":[[{{"subnet":"198.18.79.0/24"}}]],"routes":[{{"dst":"0.0.0.0/0"}}]}}}}]}}"#
+    );
+    fs::create_dir(folder.join("cni")).unwrap();
+    fs::write(folder.join("config.toml"), config).unwrap();
+    fs::write(folder.join("cni/pods.conflist"), network).unwrap();
+}
+
+/// An image of busybox alone, as `docker save` writes them; by default it waits for ever, as a pod's first container does.
+fn make_image(folder: &Path) -> PathBuf {
+    let root = folder.join("image");
+    fs::create_dir_all(root.join("rootfs/bin")).unwrap();
+    fs::copy("/bin/busybox", root.join("rootfs/bin/busybox")).unwrap();
+    run(&root, "tar -C rootfs -cf layer.tar bin");
+    let digest = run(&root, "sha256sum layer.tar");
+    let digest = digest.split(' ').next().unwrap();
+    let config = format!(
+        r#"{{"architecture":"amd64","os":"linux","config":{{"Entrypoint":["/bin/busybox","sleep","1000000"]}},
+        "rootfs":{{"type":"layers","diff_ids":["sha256:{digest}"]}}}}"#
+    );
+    fs::write(root.join("config.json"), config).unwrap();
+    let manifest = format!(r#"[{{"Config":"config.json","RepoTags":["{IMAGE}"],"Layers":["layer.tar"]}}]"#);
+    fs::write(root.join("manifest.json"), manifest).unwrap();
+    run(&root, "tar -cf image.tar manifest.json config.json layer.tar");
+    root.join("image.tar")
+}
+
+fn run(folder: &Path, command: &str) -> String {
+    let mut words = command.split(' ');
+    let output = Command::new(words.next().unwrap()).args(words).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
