@@ -159,8 +159,10 @@ pub struct ConnectionRecord {
     pub at: Timestamp,
     /// Which connection.
     pub id: ConnectionId,
-    /// When it began; `None` if it is older than netsnoop.
+    /// When it began; `None` if it is older than netsnoop, or was found in socket tables some time after it began.
     pub start: Option<Timestamp>,
+    /// Whether it is older than netsnoop.
+    pub preexisting: bool,
     /// Where it stands.
     pub state: ConnectionState,
     /// How the client end is known.

@@ -37,6 +37,8 @@ pub struct Ledger {
     pub processes_evicted: u64,
     /// Listening sockets that found no room in their table.
     pub listeners_dropped: u64,
+    /// Sockets found by a pass over all tables that found no room in the table of those that live.
+    pub living_dropped: u64,
     /// Translations (NAT) thrown out of a full table.
     pub translations_evicted: u64,
     /// Connections whose translation was told of so late that both its names had been told as connections.

@@ -29,6 +29,8 @@ pub enum Observation {
     Kernel(KernelEvent),
     /// What a look at socket tables told.
     Sockets(SocketSnapshot),
+    /// Which connections there are in a namespace.
+    Pass(SocketPass),
     /// What is known of a process.
     Process(ProcessId, ProcessFacts),
     /// The container of a process, now with its names; `None` if they will not be known. It comes after facts that said so.
@@ -186,6 +188,39 @@ pub enum SnapshotScope {
         /// Asked for and not found.
         missing: Vec<(FiveTuple, Reason)>,
     },
+}
+
+/// The TCP sockets of one namespace that listen or are connected and have a file, as a pass over all namespaces found
+/// them: not those that wait to be accepted or that their process has closed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SocketPass {
+    /// The namespace.
+    pub namespace: NamespaceKey,
+    /// How it was looked at.
+    pub rung: Rung,
+    /// When the look began. What is missing was not there then, or no more.
+    pub started: Timestamp,
+    /// When the last socket had been read.
+    pub finished: Timestamp,
+    /// Whether there is no such namespace any more, and so no socket.
+    pub ended: bool,
+    /// Its sockets.
+    pub sockets: Vec<LivingSocket>,
+}
+
+/// A socket with a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LivingSocket {
+    /// Both addresses; a listening socket has no remote one.
+    pub tuple: FiveTuple,
+    /// Its state.
+    pub state: TcpState,
+    /// Its inode.
+    pub inode: NonZeroU64,
+    /// Its cookie, where the source has it.
+    pub cookie: Option<NonZeroU64>,
+    /// The uid that made it.
+    pub uid: Option<u32>,
 }
 
 /// What the connection tracking of one namespace told.

@@ -44,7 +44,7 @@ pub struct Report {
     /// Of each way.
     pub ledgers: Vec<(Way, Ledger)>,
     /// How full the tables of each way are.
-    pub tables: Vec<(Way, [TableSize; 5])>,
+    pub tables: Vec<(Way, [TableSize; 6])>,
 }
 
 /// Frames of one capture.

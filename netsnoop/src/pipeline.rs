@@ -4,7 +4,7 @@
 //! capture threads --+                              +-> records (bounded, each) -> sink threads -> stdout, metrics, JSONL
 //! ring task --------+-> intake (bounded) -> reconciler thread
 //! conntrack thread -+        ^                     +-> rescans (bounded) -+
-//! lookup thread ----+   <- links, addresses                               |
+//! lookups, passes --+   <- links, addresses                               |
 //!   ^     ^----------------------------------------------------------------+
 //!   +--> runtimes thread: wishes (bounded), names of containers (bounded); cgroups thread: those of containers
 //! ```
@@ -203,6 +203,9 @@ fn start(
     let (mut tracks, mut tellers, wishes) = (Vec::new(), Vec::new(), Wishes::default());
     for (mut opened, reconciler) in ways {
         opened.lookups.hears_exits = !reconciler.hooks().process;
+        if !reconciler.hooks().connect && opened.tools.iterator.is_none() {
+            sourcing::start_passes(&opened.lookups, intake.clone())?;
+        }
         let way = opened.lookups.way;
         let (rescans, teller) = sourcing::start_lookups(opened, intake.clone(), &wishes)?;
         tellers.push(teller);

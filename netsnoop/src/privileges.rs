@@ -18,6 +18,8 @@ pub enum Job {
     Starter,
     /// Answers lookups: `/proc` of other users, other network namespaces, the socket iterator.
     Lookup,
+    /// Passes over the sockets of all network namespaces.
+    Passes,
     /// Reads the passwd files of containers.
     ContainerUsers,
     /// Reads the events of connection tracking, and all of it again after a loss.
@@ -39,9 +41,11 @@ impl Job {
                 .union(Self::KernelEvents.needs())
                 .union(Self::Conntrack.needs())
                 .union(Self::Runtimes.needs()),
-            Self::Lookup => CapabilitySet::SYS_PTRACE
+            Self::Passes => CapabilitySet::SYS_PTRACE
                 .union(CapabilitySet::DAC_READ_SEARCH)
-                .union(CapabilitySet::SYS_ADMIN)
+                .union(CapabilitySet::SYS_ADMIN),
+            Self::Lookup => Self::Passes
+                .needs()
                 // For taskstats, which tell when a process started.
                 .union(CapabilitySet::NET_ADMIN)
                 .union(CapabilitySet::BPF)
@@ -111,6 +115,7 @@ mod tests {
         check(&[Job::Starter, Job::Conntrack]);
         check(&[Job::Starter, Job::ContainerUsers]);
         check(&[Job::Starter, Job::Runtimes]);
+        check(&[Job::Starter, Job::Passes]);
         check(&[Job::Starter, Job::KernelEvents]);
         check(&[Job::Starter, Job::Opened]);
         check(&[Job::Opened, Job::Lookup]);

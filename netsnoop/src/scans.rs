@@ -26,6 +26,8 @@ pub enum Scan {
     Iterator,
     /// A few sockets of one namespace and their holders.
     Lookup,
+    /// The TCP sockets of one namespace, without their holders.
+    Pass,
     /// Which processes are in which network namespace.
     NamespaceIndex,
     /// One process: its program, its container.
@@ -36,8 +38,15 @@ pub enum Scan {
 
 impl Scan {
     /// All kinds.
-    pub const ALL: [Self; 6] =
-        [Self::Walk, Self::Iterator, Self::Lookup, Self::NamespaceIndex, Self::ProcessFacts, Self::Topology];
+    pub const ALL: [Self; 7] = [
+        Self::Walk,
+        Self::Iterator,
+        Self::Lookup,
+        Self::Pass,
+        Self::NamespaceIndex,
+        Self::ProcessFacts,
+        Self::Topology,
+    ];
 
     /// The name in metrics.
     pub const fn name(self) -> &'static str {
@@ -45,6 +54,7 @@ impl Scan {
             Self::Walk => "walk",
             Self::Iterator => "iterator",
             Self::Lookup => "lookup",
+            Self::Pass => "pass",
             Self::NamespaceIndex => "namespace_index",
             Self::ProcessFacts => "process_facts",
             Self::Topology => "topology",

@@ -46,6 +46,7 @@ fn record(client: Attribution) -> ConnectionRecord {
         at: start,
         id: ConnectionId(1),
         start: Some(start),
+        preexisting: false,
         state: ConnectionState::Closed,
         role: Role::Syn,
         rungs: RungSet::EMPTY,

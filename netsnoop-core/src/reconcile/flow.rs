@@ -6,6 +6,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::living_table::Tabled;
 use super::namespace_table::{NamespaceId, Place};
 use super::path::Path;
 use super::resumed::Resumed;
@@ -71,6 +72,8 @@ pub(super) struct End {
     pub(super) looked_at: Option<Timestamp>,
     pub(super) closed: Option<SocketClose>,
     pub(super) sent_fin: bool,
+    /// What passes over the tables tell of its socket.
+    pub(super) tabled: Tabled,
 }
 
 impl End {
@@ -91,6 +94,7 @@ impl End {
             looked_at: None,
             closed: None,
             sent_fin: false,
+            tabled: Tabled::Never,
         }
     }
 
@@ -153,6 +157,9 @@ pub(super) struct Flow {
     pub(super) first_seen: Timestamp,
     pub(super) last_seen: Timestamp,
     pub(super) preexisting: bool,
+    /// Of a connection that a pass over the tables found, and nothing else has told of: a moment at which its sockets
+    /// had no file yet.
+    pub(super) found_after: Option<Timestamp>,
     pub(super) state: ConnectionState,
     pub(super) ended_at: Option<Timestamp>,
     pub(super) rungs: RungSet,
@@ -200,6 +207,7 @@ impl Flow {
             first_seen: at,
             last_seen: at,
             preexisting: false,
+            found_after: None,
             state: ConnectionState::Connecting,
             ended_at: None,
             rungs: RungSet::EMPTY,
@@ -282,6 +290,16 @@ impl Flow {
             self.client = client;
             self.role = role;
         }
+    }
+
+    /// Whether no packet or kernel event has told of its beginning, but only tables of it.
+    pub(super) const fn is_known_by_tables_alone(&self) -> bool {
+        self.isn.is_none() && (self.preexisting || self.found_after.is_some())
+    }
+
+    /// Whether it was seen to begin, at [`Self::first_seen`].
+    pub(super) const fn was_seen_to_begin(&self) -> bool {
+        !self.preexisting && self.found_after.is_none()
     }
 
     /// Refines one end's attribution; what was told before and is different now becomes an update.

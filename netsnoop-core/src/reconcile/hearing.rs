@@ -55,6 +55,14 @@ impl Reconciler {
                 self.review(now, id);
             }
         }
+        self.judge_candidates(now);
+    }
+
+    /// Whether all entries that began before `moment` are known; asks if they are not.
+    pub(super) fn hears_translations_of(&mut self, moment: Timestamp) -> bool {
+        let is_known = !self.hearing.reports || self.hearing.until >= moment;
+        self.hearing.wanted |= !is_known;
+        is_known
     }
 
     /// Whether a connection may turn out to be translated. One with an owner at both ends has no other name, as a

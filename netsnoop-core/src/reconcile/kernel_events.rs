@@ -98,6 +98,7 @@ impl Reconciler {
             sock_address: seen.socket.address,
             isn: seen.socket.client_isn,
             begins,
+            sent_at: None,
             at: None,
         }
     }

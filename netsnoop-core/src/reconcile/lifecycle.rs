@@ -99,8 +99,9 @@ impl Reconciler {
             match (&end.attribution.owner, end.place) {
                 (Owner::Process(process), _) => processes.push(*process),
                 (_, Place::Local(namespace)) if is_asked => {
-                    let accepted =
-                        flow.transport == Transport::Tcp && flow.role >= Role::Syn && flow.client != side;
+                    let accepted = flow.transport == Transport::Tcp
+                        && flow.role >= Role::Listener
+                        && flow.client != side;
                     sockets.push((side, namespace, flow.tuple(side), accepted));
                 }
                 (Owner::Unattributed(Reason::Pending), Place::Local(_)) if !self.settings.lookups => {

@@ -54,6 +54,20 @@ impl ListenerTable {
         }
     }
 
+    /// Adds a listener unless that socket is known, perhaps with its holders.
+    pub(super) fn insert_unknown(
+        &mut self,
+        namespace: NamespaceId,
+        transport: Transport,
+        listener: Listener,
+    ) {
+        let group = self.by_port.get(&Port(namespace, transport, listener.local.port));
+        let is_known = group.is_some_and(|group| group.iter().any(|known| known.is_same(&listener)));
+        if !is_known {
+            self.insert(namespace, transport, listener);
+        }
+    }
+
     /// The socket no longer listens.
     pub(super) fn remove(
         &mut self,

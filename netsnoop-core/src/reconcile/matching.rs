@@ -11,6 +11,8 @@ use super::Reconciler;
 use super::flow::{End, Flow, Side};
 use super::flow_table::FlowId;
 use super::namespace_table::{NamespaceId, Place};
+use super::packets::PACKET_CLOCK_ERROR;
+use crate::connection::ConnectionState;
 use crate::five_tuple::{Endpoint, FiveTuple, Transport};
 use crate::time::Timestamp;
 
@@ -28,6 +30,8 @@ pub(super) struct Sighting {
     pub(super) isn: Option<u32>,
     /// Whether it begins a connection, so that an ended one cannot be meant.
     pub(super) begins: bool,
+    /// When it was sent, if it is a SYN.
+    pub(super) sent_at: Option<Timestamp>,
     /// When it was made, if it was long enough on its way that an older connection may be meant.
     pub(super) at: Option<Timestamp>,
 }
@@ -82,7 +86,8 @@ impl Reconciler {
         if is_older || !is_same_anyway && !self.places_agree(flow, side, sighting) {
             return None;
         }
-        if sequence == Some(false) {
+        let is_of_a_later_one = sighting.sent_at.is_some_and(|sent| was_open_by_then(flow, sent));
+        if sequence == Some(false) || is_of_a_later_one {
             return None;
         }
         // The address of a socket that was closed is soon that of another one.
@@ -154,6 +159,13 @@ impl Reconciler {
             !self.namespaces.knows_addresses(namespace) || self.namespaces.owns(namespace, seen.address, at)
         })
     }
+}
+
+/// Whether tables showed the connection to be open before `sent`, so that no SYN of its own can be sent then.
+fn was_open_by_then(flow: &Flow, sent: Timestamp) -> bool {
+    flow.is_known_by_tables_alone()
+        && flow.state == ConnectionState::Established
+        && flow.first_seen + PACKET_CLOCK_ERROR < sent
 }
 
 fn differ(one: Place, other: Place) -> bool {

@@ -17,11 +17,13 @@ mod hearing;
 mod kernel_events;
 mod lifecycle;
 mod listener_table;
+mod living_table;
 mod looks;
 mod matching;
 mod names;
 mod namespace_table;
 mod packets;
+mod passes;
 mod path;
 mod places;
 mod port_reuse;
@@ -56,8 +58,10 @@ use flow::{Flow, Side};
 use flow_table::{FlowId, FlowTable};
 use hearing::Hearing;
 use listener_table::ListenerTable;
+use living_table::LivingTable;
 use names::Unplaced;
 use namespace_table::NamespaceTable;
+use passes::Candidate;
 use places::Missing;
 use process_table::ProcessTable;
 use questions::{Question, Questions};
@@ -86,6 +90,9 @@ pub struct Reconciler {
     processes: ProcessTable,
     listeners: ListenerTable,
     serving: ServingTable,
+    living: LivingTable,
+    /// Sockets that a pass found first, until it is known whether packets tell of their connections.
+    candidates: VecDeque<Candidate>,
     flows: FlowTable,
     translations: TranslationTable,
     hearing: Hearing,
@@ -122,6 +129,8 @@ impl Reconciler {
             processes: ProcessTable::new(hasher.clone(), settings.processes_max),
             listeners: ListenerTable::new(hasher.clone()),
             serving: ServingTable::new(hasher.clone()),
+            living: LivingTable::new(hasher.clone(), settings.connections_max),
+            candidates: VecDeque::new(),
             flows: FlowTable::new(hasher.clone(), settings.connections_max),
             translations: TranslationTable::new(hasher.clone(), settings.translations_max),
             hearing: Hearing::default(),
@@ -151,6 +160,7 @@ impl Reconciler {
             }
             Observation::Kernel(event) => self.handle_kernel_event(now, event),
             Observation::Sockets(snapshot) => self.handle_snapshot(now, snapshot),
+            Observation::Pass(pass) => self.handle_pass(now, pass),
             Observation::PacketsUntil(until) => self.handle_packets_until(now, until),
             Observation::Process(id, facts) => {
                 self.questions.process_answered();
@@ -223,6 +233,7 @@ impl Reconciler {
             listeners_dropped: self.listeners.dropped,
             translations_evicted: self.translations.evicted,
             resolutions_evicted: self.ledger.resolutions_evicted + self.resolutions.evicted,
+            living_dropped: self.living.dropped,
             ..self.ledger.clone()
         };
         for (_, flow) in self.flows.iter() {
@@ -242,12 +253,13 @@ impl Reconciler {
     }
 
     /// How full the tables are.
-    pub fn tables(&self) -> [TableSize; 5] {
+    pub fn tables(&self) -> [TableSize; 6] {
         let Settings {
             connections_max, processes_max, translations_max, resolutions_max, questions_max, ..
         } = self.settings;
         [
             TableSize { table: "connections", held: self.flows.len(), capacity: connections_max },
+            TableSize { table: "living_sockets", held: self.living.len(), capacity: connections_max },
             TableSize { table: "processes", held: self.processes.len(), capacity: processes_max },
             TableSize { table: "translations", held: self.translations.len(), capacity: translations_max },
             TableSize { table: "resolutions", held: self.resolutions.len(), capacity: resolutions_max },

@@ -66,6 +66,7 @@ impl Reconciler {
             sock_address: 0,
             isn: None,
             begins: false,
+            sent_at: None,
             // Packets wait in libpcap's buffer while the kernel's events overtake them.
             at: Some(packet.at),
         }
@@ -84,13 +85,17 @@ impl Reconciler {
             let mut seen = self.sighting(packet, if answer { tuple.mirrored() } else { tuple });
             seen.isn = Some(if answer { acknowledgement.wrapping_sub(1) } else { sequence });
             seen.begins = true;
+            seen.sent_at = (!answer).then_some(packet.at);
             // The sequence number tells connections apart better than the stamps of two sources.
             seen.at = None;
             let (id, client) = self.locate_or_add(now, packet, &seen);
             self.take_back_late_looks(now, id, packet.at);
             let flow = self.flows.get_mut(id)?;
+            if flow.is_known_by_tables_alone() {
+                flow.first_seen = flow.first_seen.min(packet.at);
+            }
             flow.isn = seen.isn;
-            flow.preexisting = false;
+            (flow.preexisting, flow.found_after) = (false, None);
             flow.learn_role(client, Role::Syn);
             if answer {
                 flow.advance(ConnectionState::Established, packet.at);
@@ -165,6 +170,7 @@ impl Reconciler {
             sock_address: 0,
             isn: None,
             begins: false,
+            sent_at: None,
             at: None,
         }
     }

@@ -29,6 +29,7 @@ impl Reconciler {
                 self.review(now, id);
             }
         }
+        self.judge_candidates(now);
     }
 
     /// Whether no packet that is still on its way can take back what looks told of `flow`'s ends: when they were

@@ -53,6 +53,7 @@ impl Reconciler {
         match &snapshot.scope {
             SnapshotScope::Whole => {
                 self.note_serving(namespace, &snapshot);
+                self.living.look(namespace, snapshot.started);
                 for row in snapshot.sockets.iter().filter(|row| is_connected(row)) {
                     self.learn_connected(now, namespace, row, &snapshot);
                 }
@@ -82,6 +83,7 @@ impl Reconciler {
             sock_address: 0,
             isn: None,
             begins: false,
+            sent_at: None,
             at: None,
         }
     }
@@ -205,6 +207,10 @@ fn origin<'a>(flow: &Flow, side: Side, listening: &'a [Process]) -> Origin<'a> {
     let is_client = flow.client == side;
     match flow.transport {
         _ if flow.preexisting => Origin::Unseen,
+        Transport::Tcp if let Some(before) = flow.found_after => {
+            let is_server = flow.role >= Role::Listener && !is_client;
+            if is_server { Origin::Accepted(before, listening) } else { Origin::Found }
+        }
         Transport::Udp | Transport::UdpLite => Origin::Used(flow.first_seen),
         Transport::Tcp if flow.role < Role::Syn => Origin::Unseen,
         Transport::Tcp if is_client => Origin::Connected(flow.first_seen),

@@ -18,6 +18,8 @@ use crate::time::Timestamp;
 pub(super) enum Origin<'a> {
     /// Before anything was seen of the connection: the holders are all that is known.
     Unseen,
+    /// The same, by a connect or an accept that was lately.
+    Found,
     /// By the process that sent the first packet, at this moment, or (datagrams) was there to get it.
     Used(Timestamp),
     /// By a connect whose SYN was sent at this moment.
@@ -37,9 +39,11 @@ pub(super) fn owner_of(row: &SocketRow, origin: Origin<'_>, evidence: Evidence) 
             Attribution::namespace(row.holders_lack.unwrap_or(Reason::Orphaned), row.uid)
         }
         Origin::Unseen => Attribution::holders(row.holders.clone(), evidence, row.uid),
+        // Who dropped its privileges may be the owner; so may who handed the socket over.
+        Origin::Found if row.changed_user => Attribution::namespace(Reason::Ambiguous, row.uid),
+        Origin::Found => Attribution::holders(row.holders.clone(), evidence, row.uid),
         Origin::Used(began) => user(row, began, evidence),
         Origin::Connected(began) => match user(row, began, evidence) {
-            // Who dropped its privileges may be the owner; so may who handed the socket over.
             Attribution { owner: Owner::Process(_), .. } if row.changed_user => {
                 Attribution::namespace(Reason::Ambiguous, row.uid)
             }

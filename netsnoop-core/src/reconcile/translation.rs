@@ -280,8 +280,8 @@ fn take_better(mine: &mut End, its: &End, is_own: bool) {
     let knows_better = its.place_certain && !mine.place_certain || mine.place == Place::Unknown;
     let knows_as_well = its.place == mine.place && mine.attribution.is_weaker_than(&its.attribution);
     if is_own && (knows_better || knows_as_well && !mine.place_certain) {
-        let End { endpoint, sent_fin, closed, .. } = *mine;
-        *mine = End { endpoint, sent_fin, closed, ..its.clone() };
+        let End { endpoint, sent_fin, closed, tabled, .. } = *mine;
+        *mine = End { endpoint, sent_fin, closed, tabled, ..its.clone() };
     } else if is_own && knows_as_well {
         mine.attribution.refine(its.attribution.clone());
     }
@@ -293,7 +293,10 @@ impl Flow {
         self.first_seen = self.first_seen.min(gone.first_seen);
         self.last_seen = self.last_seen.max(gone.last_seen);
         self.lookup_at = self.lookup_at.min(gone.lookup_at);
+        let is_found = self.is_known_by_tables_alone() && gone.is_known_by_tables_alone();
         self.preexisting &= gone.preexisting;
+        let found_after = self.found_after.or(gone.found_after);
+        self.found_after = found_after.filter(|_| is_found && !self.preexisting);
         self.isn = self.isn.or(gone.isn);
         gone.rungs.iter().for_each(|rung| self.rungs.insert(rung));
         self.learn_role(if gone.client == side_a_of_gone { Side::A } else { Side::B }, gone.role);

@@ -14,10 +14,11 @@ use crate::sources::capture::{Capture, CaptureError, Progress};
 use crate::sources::cgroup_watch;
 use crate::sources::conntrack::{self, Conntrack, Unavailable};
 use crate::sources::container_users::{self, ContainerUsers};
-use crate::sources::lookup;
+use crate::sources::lookup::{self, LookupSettings};
 use crate::sources::name_channel::{NameTeller, Wishes};
 use crate::sources::process_facts::cgroup2_root;
 use crate::sources::runtimes::{self, RuntimeSockets};
+use crate::sources::socket_pass::{self, PassSettings};
 use crate::startup::OpenedWay;
 
 /// Questions waiting for the lookup thread; one covers up to 1,024 sockets.
@@ -56,6 +57,18 @@ pub(super) fn start_conntrack(
         };
         if let Err(error) = ended {
             log::warn!("new translations (NAT) are no longer known: {error:#}");
+        }
+    })?;
+    Ok(())
+}
+
+/// Starts the thread that passes over all sockets now and then, where no hook tells of connections that no capture sees.
+pub(super) fn start_passes(lookups: &LookupSettings, intake: Intake) -> anyhow::Result<()> {
+    let LookupSettings { way, proc_root, rungs, .. } = lookups.clone();
+    // Not joined: it sleeps most of the time, and ends when nobody listens any more.
+    spawn("passes", Job::Passes, move || {
+        if let Err(error) = socket_pass::run(&intake, PassSettings { way, proc_root, rungs }) {
+            log::warn!("connections that no capture sees are no longer found: {error:#}");
         }
     })?;
     Ok(())

@@ -125,6 +125,7 @@ fn remarks(ledgers: &[(Way, Ledger)], counters: &Counters) -> Vec<Remark> {
         ),
         remark(counters.exit_event_overflows.get(), "times that exits of processes were lost", slow),
         remark(sum(|ledger| ledger.connections_evicted), "connections forgotten as the table was full", ""),
+        remark(sum(|ledger| ledger.living_dropped), "sockets in tables not noted as there were too many", ""),
         remark(sum(|ledger| ledger.processes_evicted), "processes forgotten as the table was full", ""),
         remark(sum(|ledger| ledger.resolutions_evicted), "looked-up names forgotten, the table was full", ""),
         remark(sum(|ledger| ledger.conflicts), "owners corrected by stronger evidence", ""),

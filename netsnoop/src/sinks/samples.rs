@@ -46,6 +46,7 @@ fn record(client: EndRecord, server: EndRecord) -> ConnectionRecord {
         at: start,
         id: ConnectionId(0x9f3a_0000_0000_0001),
         start: Some(start),
+        preexisting: false,
         state: ConnectionState::Established,
         role: Role::Syn,
         rungs: rungs(&[Rung::Sockops]),
@@ -132,6 +133,7 @@ pub(super) fn shared_udp() -> ConnectionRecord {
     let mut record = record(end("127.0.0.1", 40000, kernel), end("127.0.0.1", 53, shared));
     record.transport = Transport::Udp;
     record.start = None;
+    record.preexisting = true;
     record.duration = None;
     record.role = Role::Unknown;
     record.rungs = rungs(&[Rung::Iterator, Rung::SockDiag]);

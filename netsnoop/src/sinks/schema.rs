@@ -265,7 +265,7 @@ impl Connection {
         Self {
             id: format!("{:016x}", record.id.0),
             start: record.start.map(|start| Moment::new(start, clock)),
-            preexisting: record.start.is_none().then_some(true),
+            preexisting: record.preexisting.then_some(true),
             state: record.state.name(),
             role: record.role.name(),
             rungs: record.rungs.iter().map(Rung::name).collect(),

@@ -151,7 +151,7 @@ impl Line {
             (Some(evidence), _) | (None, Some(evidence)) => self.remark(Paint::Faint, evidence),
             (None, None) => {}
         }
-        if record.start.is_none() {
+        if record.preexisting {
             self.remark(Paint::Faint, "preexisting");
         }
         if record.event == RecordEvent::Update {

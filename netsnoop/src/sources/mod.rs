@@ -25,6 +25,7 @@ mod rtnetlink;
 pub mod runtimes;
 pub(crate) mod sock_diag;
 mod socket_lookup;
+pub mod socket_pass;
 mod socket_tables;
 mod taskstats;
 pub mod topology;

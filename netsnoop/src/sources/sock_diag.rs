@@ -64,9 +64,19 @@ impl SockDiag {
         states: u32,
         rows: &mut Vec<SocketRow>,
     ) -> Result<(), Errno> {
+        self.each_row(question, states, |row| rows.push(row))
+    }
+
+    /// Hands over the sockets of an Internet protocol in these states, a bit each.
+    pub(super) fn each_row(
+        &mut self,
+        question: Question,
+        states: u32,
+        mut each: impl FnMut(SocketRow),
+    ) -> Result<(), Errno> {
         let mut unreadable = false;
         self.list(question, states, |socket| match socket.and_then(row_of) {
-            Some(row) => rows.push(row),
+            Some(row) => each(row),
             None => unreadable = true,
         })?;
         if unreadable { Err(Errno::BADMSG) } else { Ok(()) }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process;
 
 use crate::lab::cgroup::Cgroup;
+use crate::lab::records::Record;
 use crate::lab::watch::Watch;
 use crate::lab::{Actor, Lab, skip};
 
@@ -51,6 +52,32 @@ fn a_loopback_connection_of_a_pod_is_seen_by_kernel_events_without_a_packet() {
     record.client.must_be(&client, &["kernel_event"]);
     record.server.must_be(&server.wait_for("accept"), &["kernel_event"]);
     assert!(watch.stop().status.success());
+}
+
+#[test]
+fn without_hooks_a_connection_of_a_pod_to_itself_is_found_in_its_tables() {
+    let name = "identity::without_hooks_a_connection_of_a_pod_to_itself_is_found_in_its_tables";
+    let Some(lab) = Lab::new(name) else { return };
+    let pod = &lab.client.namespace;
+    for (arguments, port) in [("-i any --ebpf off", 7105), ("-i any --rung proc", 7106)] {
+        let watch = Watch::start(&lab, arguments);
+        let address = format!("127.0.0.1:{port}");
+        let server = Actor::new(pod, 10002).serve(&format!("serve tcp {address}"));
+        let client = Actor::new(pod, 10001).start(&format!("connect hold {address}"));
+        let truth = client.wait_for("connect");
+        let is_it = |record: &Record| Some(record.client.endpoint()) == truth.local;
+        let found = watch.wait_for("both its owners", |record| {
+            is_it(record) && record.client.process.is_some() && record.server.process.is_some()
+        });
+        found.client.must_be(&truth, &crate::owners::TABLES);
+        found.server.must_be(&server.wait_for("accept"), &crate::owners::TABLES_OR_LISTENER);
+        assert!(!found.connection.preexisting && found.connection.duration_ns.is_none(), "{found:?}");
+        drop(client);
+        watch.wait_for("its end", |record| is_it(record) && record.event == "close");
+        let opens =
+            watch.stop().records().iter().filter(|record| is_it(record) && record.event == "open").count();
+        assert_eq!(opens, 1, "{arguments}");
+    }
 }
 
 #[test]

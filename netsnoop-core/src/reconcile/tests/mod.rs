@@ -6,6 +6,7 @@ mod kernel;
 mod lookups;
 mod names;
 mod packets;
+mod passes;
 mod places;
 mod properties;
 mod resolutions;
@@ -25,8 +26,8 @@ use crate::connection::{ConnectionRecord, EndRecord, RecordEvent};
 use crate::five_tuple::{Endpoint, FiveTuple, Transport};
 use crate::namespace::{Interface, InterfaceKind, NamespaceFacts, NamespaceKey, Topology};
 use crate::observation::{
-    Act, KernelEvent, KernelSocket, Observation, PacketSighting, Rescan, SnapshotScope, SocketClose,
-    SocketSnapshot,
+    Act, KernelEvent, KernelSocket, LivingSocket, Observation, PacketSighting, Rescan, SnapshotScope,
+    SocketClose, SocketPass, SocketSnapshot,
 };
 use crate::packet::{Direction, PacketContent, PacketHeader, TcpFlags};
 use crate::process::{Comm, Process, ProcessFacts, ProcessId};
@@ -296,6 +297,29 @@ pub(super) fn snapshot(
         only_user: None,
         oldest_process: None,
         exits: None,
+    })
+}
+
+/// A pass over a namespace's sockets at `millis`: the addresses, state and inode of each.
+pub(super) fn pass(
+    millis: u64,
+    namespace: NamespaceKey,
+    sockets: &[(FiveTuple, TcpState, u64)],
+) -> Observation {
+    let living = |&(tuple, state, inode): &(FiveTuple, TcpState, u64)| LivingSocket {
+        tuple,
+        state,
+        inode: NonZeroU64::new(inode).unwrap(),
+        cookie: NonZeroU64::new(inode),
+        uid: Some(10_001),
+    };
+    Observation::Pass(SocketPass {
+        namespace,
+        rung: Rung::SockDiag,
+        started: at(millis),
+        finished: at(millis),
+        ended: false,
+        sockets: sockets.iter().map(living).collect(),
     })
 }
 

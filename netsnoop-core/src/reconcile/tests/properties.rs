@@ -69,10 +69,23 @@ fn any_observation() -> impl Strategy<Value = Observation> {
         4 => packet,
         1 => datagram,
         1 => sockets,
+        2 => any_pass(),
+        1 => (0..200_u64).prop_map(|until| Observation::PacketsUntil(at(until))),
         2 => any_translations(),
         2 => any_changes(),
         1 => Just(Observation::Topology(topology()))
     ]
+}
+
+fn any_pass() -> impl Strategy<Value = Observation> {
+    let states = [TcpState::ESTABLISHED, TcpState::CLOSE_WAIT, TcpState::LISTEN];
+    let socket = (any_tuple(), prop::sample::select(states.to_vec()), 1..6_u64);
+    let sockets = prop::collection::vec(socket, 0..4);
+    (any_namespace(), 0..200_u64, sockets, any::<bool>()).prop_map(|(namespace, millis, sockets, ended)| {
+        let Observation::Pass(mut seen) = pass(millis, namespace, &sockets) else { unreachable!() };
+        seen.ended = ended;
+        Observation::Pass(seen)
+    })
 }
 
 fn any_changes() -> impl Strategy<Value = Observation> {

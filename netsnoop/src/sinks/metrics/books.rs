@@ -99,7 +99,7 @@ const fn count(name: &'static str, help: &'static str, value: u64) -> Count {
     Count { name, help, value }
 }
 
-fn of_ledger(ledger: &Ledger) -> [Count; 17] {
+fn of_ledger(ledger: &Ledger) -> [Count; 18] {
     [
         count("netsnoop_packets_decoded_total", "Packets decoded.", ledger.packets_decoded),
         count("netsnoop_packets_ignored_total", "Packets of no interest.", ledger.packets_ignored),
@@ -131,6 +131,11 @@ fn of_ledger(ledger: &Ledger) -> [Count; 17] {
             "netsnoop_listeners_dropped_total",
             "Listening sockets that found no room in their table.",
             ledger.listeners_dropped,
+        ),
+        count(
+            "netsnoop_living_sockets_dropped_total",
+            "Sockets in tables that found no room in the table of living ones.",
+            ledger.living_dropped,
         ),
         count(
             "netsnoop_translations_evicted_total",

@@ -191,7 +191,7 @@ impl Tally {
     }
 
     fn count_opened(&mut self, record: &ConnectionRecord, now: Timestamp, names: &mut dyn Names) {
-        if self.resumes && record.start.is_none() {
+        if self.resumes && record.preexisting {
             self.resumed += 1;
             return;
         }

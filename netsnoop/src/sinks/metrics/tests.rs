@@ -120,7 +120,7 @@ fn counts_go_on_after_a_restart() {
     // What is open already was counted as opened then; its end was not.
     after.resume();
     for event in [RecordEvent::Open, RecordEvent::Close] {
-        feed(&mut after, 1, ConnectionRecord { start: None, ..record(99, event, 10_001) });
+        feed(&mut after, 1, ConnectionRecord { preexisting: true, ..record(99, event, 10_001) });
     }
     let more = |count: u64| format!("netsnoop_connections_closed_total{{{OF_WEB}}} {count}");
     must_say(&before, &["netsnoop_node_connections_opened_total 29", &more(1)]);
