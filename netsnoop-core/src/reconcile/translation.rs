@@ -298,6 +298,9 @@ impl Flow {
         let found_after = self.found_after.or(gone.found_after);
         self.found_after = found_after.filter(|_| is_found && !self.preexisting);
         self.isn = self.isn.or(gone.isn);
+        for name in &gone.names {
+            self.learn_name(name.clone());
+        }
         gone.rungs.iter().for_each(|rung| self.rungs.insert(rung));
         self.learn_role(if gone.client == side_a_of_gone { Side::A } else { Side::B }, gone.role);
         self.advance(gone.state, gone.ended_at.unwrap_or(gone.last_seen));

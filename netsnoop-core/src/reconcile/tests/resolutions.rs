@@ -8,7 +8,7 @@ use crate::connection::Role;
 use crate::namespace::TopologyReport;
 use crate::observation::{Tracker, TranslationReport};
 use crate::resolution::{Resolution, ResolvedAddress};
-use crate::service::{NameKind, NamePattern, ServiceName, ServiceRule, Services, Where};
+use crate::service::{LearntName, NameKind, NamePattern, ServiceName, ServiceRule, Services, Where};
 use crate::translation::{Translation, TranslationChange};
 
 /// The resolver and a server, neither on this node.
@@ -261,4 +261,27 @@ fn who_is_elsewhere_is_known_by_its_address() {
     world.connects(2, UPLINK, "203.0.113.8:41000");
     world.wait_until(500);
     assert_eq!(world.named(), ["db db.example", "- -"]);
+}
+
+#[test]
+fn a_name_said_under_either_address_is_that_of_the_one_connection() {
+    let mut world = world(Hooks::default());
+    world.hears = false;
+    let entries = |changes| {
+        let report = TranslationReport { tracker: Tracker::Own, at: at(1), whole: false, changes };
+        Observation::Translations(report)
+    };
+    world.see(1, entries(vec![]));
+    let original = tcp(WEB_CONNECTS, "203.0.113.80:443");
+    let led_to = tcp(WEB_CONNECTS, "198.18.1.13:8443");
+    world.see(1, packet(1, WEB_VETH, original, syn(5)));
+    world.see(1, packet(1, DB_VETH, led_to, syn(5)));
+    let said = LearntName::new(NameKind::Sni, "a.example");
+    world.see(2, Observation::Name(sighting(2, DB_VETH, led_to), said.clone()));
+    let translation = Translation { original, reply: led_to.mirrored(), id: 1 };
+    world.see(3, entries(vec![TranslationChange::Began(translation)]));
+    world.hears = true;
+    world.wait_until(2_000);
+    assert_eq!(world.opens().len(), 1);
+    assert_eq!(world.last().names, [said]);
 }

@@ -95,6 +95,23 @@ fn services_may_be_known_by_what_their_clients_look_up() {
 }
 
 #[test]
+fn the_example_to_deploy_means_what_it_says() {
+    let settings = read_text(include_str!("../../../../deploy/netsnoop.yaml")).unwrap();
+    let check = |to: &str, (kind, name), expected: &str| {
+        let names = [LearntName::new(kind, name)];
+        assert_eq!(service(&settings, Transport::Tcp, to, &names), expected, "{to} {name}");
+    };
+    check("203.0.113.9:5432", (NameKind::Dns, "a.db.example.org"), "postgres by dns *.db.example.org:5432");
+    check(
+        "203.0.113.9:6379",
+        (NameKind::Dns, "cache-7.example.org"),
+        "cache-shards by dns /^cache-[0-9]+[.]example[.]org$/",
+    );
+    check("203.0.113.9:443", (NameKind::Sni, "api.example.org"), "wiki-api by sni api.example.org");
+    check("198.18.96.1:443", (NameKind::Dns, "kubernetes.default"), "kubernetes by 198.18.96.1:443/tcp");
+}
+
+#[test]
 fn outputs_named_without_more_have_their_usual_places() {
     let outputs = read_text("outputs:\n  http:\n  jsonl: {path: '-'}\n").unwrap().outputs;
     assert_eq!(outputs.http, Some("127.0.0.1:9774".parse().unwrap()));

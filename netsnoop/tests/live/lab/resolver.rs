@@ -5,7 +5,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 
-use super::{Lab, Namespace};
+use super::{Lab, Namespace, patience};
 
 /// How the question is asked.
 #[derive(Clone, Copy)]
@@ -33,6 +33,8 @@ impl Lab {
         let at = self.server.v4(53);
         let resolver = self.server.namespace.inside(|| UdpSocket::bind(&at).unwrap());
         let client = asker.inside(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        resolver.set_read_timeout(Some(patience())).unwrap();
+        client.set_read_timeout(Some(patience())).unwrap();
         let mut heard = [0; 512];
         client.send_to(question, &at).unwrap();
         let (length, from) = resolver.recv_from(&mut heard).unwrap();
@@ -49,6 +51,8 @@ impl Lab {
         let resolver = self.server.namespace.inside(|| TcpListener::bind(&at).unwrap());
         let mut client = asker.inside(|| TcpStream::connect(&at).unwrap());
         let (mut asked, _) = resolver.accept().unwrap();
+        asked.set_read_timeout(Some(patience())).unwrap();
+        client.set_read_timeout(Some(patience())).unwrap();
         asked.set_nodelay(true).unwrap();
         client.write_all(&question).unwrap();
         let mut heard = vec![0; question.len()];
