@@ -80,9 +80,9 @@ fn read_stream(bytes: &[u8], found: &mut Vec<Resolution>) -> (u64, Option<usize>
     let mut rejected = 0;
     let mut rest = bytes;
     while let Some((length, after)) = rest.split_first_chunk::<2>() {
-        // What is seen of a stream may begin anywhere.
+        // What is seen of a stream may begin anywhere: the last segment of a message comes again by another interface.
         if !message::may_begin(after) {
-            return (rejected + 1, None);
+            return (rejected, None);
         }
         let Some((message, after)) = after.split_at_checked(usize::from(u16::from_be_bytes(*length))) else {
             break;
