@@ -192,7 +192,7 @@ pub(super) struct Flow {
     /// How often they were.
     pub(super) doubts: u8,
     /// Where it is renamed on its way, if it is. The ends' endpoints are then those of before all of it.
-    pub(super) path: Option<Path>,
+    pub(super) path: Option<Box<Path>>,
 }
 
 impl Flow {

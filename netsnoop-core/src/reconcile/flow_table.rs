@@ -4,10 +4,10 @@ use ahash::RandomState;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
-use hashbrown::HashTable;
 
 use super::flow::{Flow, Side};
-use crate::five_tuple::{FiveTuple, Transport};
+use super::flow_index::FlowIndex;
+use crate::five_tuple::FiveTuple;
 use crate::time::Timestamp;
 
 /// Names a held connection. Never reused; newer ones compare greater.
@@ -27,23 +27,14 @@ struct Slot {
     flow: Box<Flow>,
 }
 
-/// A place in the index. The hash is kept so that the table can grow without asking the flows.
-#[derive(Clone, Copy, Debug)]
-struct Posting {
-    hash: u64,
-    id: FlowId,
-}
-
 #[derive(Debug)]
 pub(super) struct FlowTable {
     slots: Vec<Option<Slot>>,
     free: Vec<u32>,
-    /// Each end under (protocol, its port, the other endpoint), see [`Self::key`].
-    index: HashTable<Posting>,
+    index: FlowIndex,
     /// When each connection is looked at again.
     wakes: BTreeSet<(Timestamp, FlowId)>,
     oldest_first: VecDeque<FlowId>,
-    hasher: RandomState,
     capacity: usize,
     next: u64,
 }
@@ -53,10 +44,9 @@ impl FlowTable {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
-            index: HashTable::new(),
+            index: FlowIndex::new(hasher),
             wakes: BTreeSet::new(),
             oldest_first: VecDeque::new(),
-            hasher,
             // Slots are counted in 32 bits.
             capacity: capacity.min(u32::MAX as usize),
             next: 0,
@@ -89,21 +79,15 @@ impl FlowTable {
         let evicted = if self.len() >= self.capacity { self.evict_oldest() } else { None };
         let number = self.next;
         self.next += 1;
-        let keys = self.keys(&flow);
-        let held = Some(Slot { number, flow: Box::new(flow) });
-        let id = match self.free.pop() {
-            Some(slot) => {
-                if let Some(place) = self.slots.get_mut(slot as usize) {
-                    *place = held;
-                }
-                FlowId { number, slot }
-            }
-            None => {
-                self.slots.push(held);
-                FlowId { number, slot: u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX) }
-            }
-        };
-        self.post(id, keys);
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+        });
+        self.index.post(slot, flow.names(Side::A));
+        if let Some(place) = self.slots.get_mut(slot as usize) {
+            *place = Some(Slot { number, flow: Box::new(flow) });
+        }
+        let id = FlowId { number, slot };
         self.oldest_first.push_back(id);
         self.forget_stale_order();
         (id, evicted)
@@ -133,7 +117,7 @@ impl FlowTable {
         self.get(id)?;
         let held = self.slots.get_mut(id.slot as usize)?.take()?;
         self.free.push(id.slot);
-        self.unpost(id, self.keys(&held.flow));
+        self.index.unpost(id.slot, held.flow.names(Side::A));
         if let Some(wake) = held.flow.wakes_at {
             self.wakes.remove(&(wake, id));
         }
@@ -142,26 +126,22 @@ impl FlowTable {
 
     /// Changes what a connection is called, as `change` does.
     pub(super) fn rename(&mut self, id: FlowId, change: impl FnOnce(&mut Flow)) {
-        let Some(flow) = self.get(id) else { return };
-        let before = self.keys(flow);
-        self.unpost(id, before);
-        let Some(flow) = self.get_mut(id) else { return };
-        change(flow);
-        let Some(flow) = self.get(id) else { return };
-        let after = self.keys(flow);
-        self.post(id, after);
+        let held = self.slots.get_mut(id.slot as usize).and_then(Option::as_mut);
+        let Some(held) = held.filter(|held| held.number == id.number) else { return };
+        self.index.unpost(id.slot, held.flow.names(Side::A));
+        change(&mut held.flow);
+        self.index.post(id.slot, held.flow.names(Side::A));
     }
 
     /// Connections that may be `tuple`'s, each with the side that is `tuple.local`. One may come twice.
     pub(super) fn find(&self, tuple: FiveTuple) -> impl Iterator<Item = (FlowId, Side, &Flow)> {
-        // The opposite end may be held as a wildcard; only its own posting finds it then.
-        let opposite = (tuple.transport != Transport::Tcp).then(|| self.key(tuple.mirrored()));
-        let wildcard = has_wildcard(tuple).then(|| self.wildcard_key(tuple));
-        [Some(self.key(tuple)), opposite, wildcard]
-            .into_iter()
-            .flatten()
-            .flat_map(|hash| self.index.iter_hash(hash))
-            .filter_map(|posting| Some((posting.id, self.get(posting.id)?)))
+        let held = |slot: u32| {
+            let held = self.slots.get(slot as usize)?.as_ref()?;
+            Some((FlowId { number: held.number, slot }, &*held.flow))
+        };
+        self.index
+            .candidates(tuple)
+            .filter_map(held)
             .flat_map(|(id, flow)| [(id, Side::A, flow), (id, Side::B, flow)])
             .filter(move |(_, side, flow)| flow.names(*side).any(|name| agrees(name, tuple)))
     }
@@ -195,47 +175,6 @@ impl FlowTable {
         }
         Some(due.1)
     }
-
-    fn post(&mut self, id: FlowId, keys: Vec<u64>) {
-        for hash in keys {
-            self.index.insert_unique(hash, Posting { hash, id }, |posting| posting.hash);
-        }
-    }
-
-    fn unpost(&mut self, id: FlowId, keys: Vec<u64>) {
-        for hash in keys {
-            if let Ok(entry) = self.index.find_entry(hash, |posting| posting.id == id && posting.hash == hash)
-            {
-                entry.remove();
-            }
-        }
-    }
-
-    fn keys(&self, flow: &Flow) -> Vec<u64> {
-        let mut keys: Vec<u64> =
-            flow.names(Side::A).flat_map(|name| [self.key(name), self.key(name.mirrored())]).collect();
-        let tuple = flow.tuple(Side::A);
-        keys.extend(has_wildcard(tuple).then(|| self.wildcard_key(tuple)));
-        keys.sort_unstable();
-        keys.dedup();
-        keys
-    }
-
-    /// The end's own address is left out: an unconnected UDP socket has a wildcard there while its
-    /// packets have not.
-    fn key(&self, tuple: FiveTuple) -> u64 {
-        self.hasher.hash_one((tuple.transport, tuple.local.port, tuple.remote))
-    }
-
-    /// Two unconnected sockets that talk to each other have only their ports in common.
-    fn wildcard_key(&self, tuple: FiveTuple) -> u64 {
-        let (one, other) = (tuple.local.port, tuple.remote.port);
-        self.hasher.hash_one((tuple.transport, one.min(other), one.max(other)))
-    }
-}
-
-fn has_wildcard(tuple: FiveTuple) -> bool {
-    tuple.local.is_wildcard() || tuple.remote.is_wildcard()
 }
 
 /// Whether two tuples may be one: a wildcard fits any address.

@@ -12,6 +12,7 @@
 
 mod address_claims;
 mod flow;
+mod flow_index;
 mod flow_table;
 mod hearing;
 mod kernel_events;

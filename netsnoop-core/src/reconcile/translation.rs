@@ -5,6 +5,7 @@
 
 use core::time::Duration;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::Reconciler;
@@ -253,7 +254,7 @@ fn take_step(flow: &mut Flow, step: Translation) {
                 step.names().into_iter().flatten().any(|name| agrees(name, tuple))
             };
             let Some(asker) = [Side::A, Side::B].into_iter().find(is_called) else { return };
-            flow.path = Some(Path::new(asker, step));
+            flow.path = Some(Box::new(Path::new(asker, step)));
         }
     }
     let Some(path) = &flow.path else { return };
