@@ -146,6 +146,14 @@ impl Reconciler {
             // A line that says how the handshake went is worth a round trip's wait.
             || flow.state != ConnectionState::Connecting
                 && flow.both().into_iter().all(|(side, end)| self.is_final(flow, side, end))
+                && !self.may_be_a_socket_of_no_address(flow)
+    }
+
+    /// Whether an event that is on its way may show that an end which seems to be elsewhere is a socket here all the
+    /// same: one with an address that no interface has, as a transparent proxy's.
+    fn may_be_a_socket_of_no_address(&self, flow: &Flow) -> bool {
+        let is_passing_by = flow.both().into_iter().all(|(_, end)| !end.is_local());
+        is_passing_by && self.settings.hooks.connect && self.newest_event < flow.first_seen
     }
 
     /// How long to wait for what belongs together: longer while the kernel's events are behind.

@@ -43,6 +43,30 @@ fn a_connection_between_two_pods_is_one_record_with_both_owners_and_its_bytes() 
 }
 
 #[test]
+fn a_socket_with_an_address_that_no_interface_has_is_known_by_its_event() {
+    for heard in [11, 60] {
+        let mut world = World::new(ALL_HOOKS);
+        let proxy = Socket::new(NODE, tcp("203.0.113.7:40000", "203.0.113.9:80"), 100);
+        world.see(10, packet(10, UPLINK, proxy.tuple, syn(5)));
+        world.see(10, packet(10, UPLINK, proxy.tuple.mirrored(), syn_ack(5)));
+        world.wait_until(heard);
+        assert_eq!(world.events(), [], "the event may be on its way");
+        world.see(heard, proxy.event(10, Act::Connect, Some(7)));
+        world.wait_until(2_000);
+        assert_eq!(world.opens().len(), 1);
+        assert_eq!(pid_of(&world.opens()[0].client), Some(7));
+    }
+    // Another's event of a later time shows that there is none.
+    let mut world = World::new(ALL_HOOKS);
+    let passing = tcp("203.0.113.7:40000", "203.0.113.9:80");
+    world.see(10, packet(10, UPLINK, passing, syn(5)));
+    world.see(11, client().event(11, Act::Connect, Some(7)));
+    world.see(12, packet(12, UPLINK, passing.mirrored(), syn_ack(5)));
+    assert_eq!(world.opens().len(), 1);
+    assert_eq!(world.last().client.attribution.reason(), Some(Reason::Remote));
+}
+
+#[test]
 fn the_same_loopback_five_tuple_in_two_pods_is_two_connections() {
     let mut world = World::new(ALL_HOOKS);
     let tuple = tcp("127.0.0.1:40000", "127.0.0.1:6379");
