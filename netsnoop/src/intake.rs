@@ -5,8 +5,10 @@ use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
+use anyhow::{Context, ensure};
 use bytes::Bytes;
 use netsnoop_core::attribution::Way;
 use netsnoop_core::ledger::Ledger;
@@ -19,6 +21,9 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::counters::Counters;
 
+/// Who may have asked for the books before one of them is answered.
+const ASKERS: usize = 16;
+
 /// Something for the reconciler's thread.
 #[derive(Debug)]
 pub enum Input {
@@ -30,8 +35,8 @@ pub enum Input {
     Observation(Observation),
     /// What one way asked for.
     Answer(Way, Observation),
-    /// Somebody wants the books as they stand.
-    Report(SyncSender<Report>),
+    /// Somebody has asked for the books, see [`Inquiry`].
+    Asked,
     /// The services were named anew.
     Services(Services),
     /// There will be no more: drain.
@@ -138,12 +143,62 @@ impl Intake {
         is_heard
     }
 
+    /// As [`Self::offer`], of what is no loss if there is no room for it.
+    fn hint(&self, input: Input) {
+        if self.sender.try_send(input).is_err() {
+            log::debug!("the reconciler has enough to do, or has ended");
+        }
+    }
+
     fn count_lost(&self, lost: &Input) {
         match lost {
             Input::Frames(batch) => self.counters.packets_lost_in_channel.add(batch.frames.len() as u64),
             Input::KernelRecords(records) => self.counters.events_lost_in_channel.add(records.len() as u64),
             Input::Observation(_) | Input::Answer(..) => self.counters.observations_lost_in_channel.add(1),
-            Input::Report(_) | Input::Services(_) | Input::SourcesEnded => {}
+            Input::Asked | Input::Services(_) | Input::SourcesEnded => {}
         }
+    }
+}
+
+/// Asks the reconciler for its books, past everything that waits to be entered in them: on a busy node that takes seconds.
+#[derive(Clone, Debug)]
+pub struct Inquiry {
+    askers: SyncSender<SyncSender<Report>>,
+    intake: Intake,
+}
+
+impl Inquiry {
+    /// Both ends. It is woken through `intake`.
+    pub fn new(intake: Intake) -> (Self, Receiver<SyncSender<Report>>) {
+        let (askers, asked) = sync_channel(ASKERS);
+        (Self { askers, intake }, asked)
+    }
+
+    /// The books as they stand. Blocks until there is an answer, for `patience` at most.
+    pub fn report(&self, patience: Duration) -> anyhow::Result<Report> {
+        let (asker, answer) = sync_channel(1);
+        ensure!(self.askers.send(asker).is_ok(), "the reconciler has ended");
+        self.intake.hint(Input::Asked);
+        answer.recv_timeout(patience).context("asking the reconciler for its books")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn the_books_are_asked_for_past_all_that_waits() {
+        let (sender, waiting) = sync_channel(1);
+        let intake = Intake::new(sender, Arc::new(Counters::default()));
+        assert!(intake.offer(Input::SourcesEnded), "now it is full");
+        let (inquiry, askers) = Inquiry::new(intake);
+        let asking = thread::spawn(move || inquiry.report(Duration::from_secs(60)));
+        askers.recv().unwrap().send(Report::default()).unwrap();
+        assert!(asking.join().unwrap().is_ok());
+        assert!(matches!(waiting.try_recv(), Ok(Input::SourcesEnded)));
+        assert!(waiting.try_recv().is_err());
     }
 }

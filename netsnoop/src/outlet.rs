@@ -11,15 +11,15 @@ use crate::config::AgentSettings;
 use crate::counters::{Counter, Counters};
 use crate::intake::Report;
 
-/// Something for a sink.
+/// Something for a sink. A queue has room for thousands of them from the start, so what is large and rare is boxed.
 #[derive(Debug)]
 pub enum Told {
     /// A record.
     Record(Way, Arc<ConnectionRecord>),
     /// Somebody wants the metrics as they stand.
-    Query(MetricsQuery),
+    Query(Box<MetricsQuery>),
     /// Somebody wants the counts for a later run.
-    Counts(CountsQuery),
+    Counts(Box<CountsQuery>),
     /// The settings were read again.
     Settings(Arc<AgentSettings>),
     /// There will be no more.

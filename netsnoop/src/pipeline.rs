@@ -33,7 +33,7 @@ use crate::config::{AgentConfig, CompareConfig, SourceConfig, WatchConfig};
 use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::hash_seed::hash_seed;
-use crate::intake::{Bell, Input, Intake};
+use crate::intake::{Bell, Input, Inquiry, Intake};
 use crate::memory;
 use crate::naming::Naming;
 use crate::outlet::{Outlet, Told};
@@ -69,6 +69,7 @@ struct Running {
     outlets: Vec<Outlet>,
     stop_captures: Arc<AtomicBool>,
     intake: Intake,
+    inquiry: Inquiry,
     counters: Arc<Counters>,
     /// How each sink ended that ended by itself.
     finished: tokio::sync::mpsc::Receiver<anyhow::Result<()>>,
@@ -182,6 +183,7 @@ fn start(
     let (finished_in, finished) = tokio::sync::mpsc::channel(outputs.len().max(1));
     let (ended_in, ended_captures) = tokio::sync::mpsc::channel(captures.len().max(1));
     let intake = Intake::new(inputs_in, counters.clone());
+    let (inquiry, askers) = Inquiry::new(intake.clone());
     let stop_captures = Arc::new(AtomicBool::new(false));
 
     let (mut outlets, mut sinks) = (Vec::new(), Vec::new());
@@ -218,9 +220,11 @@ fn start(
         tracks.push(Track { way, reconciler, outlets });
     }
     sourcing::start_containers(containers, wishes, tellers, counters.clone())?;
-    let reconciler = spawn("reconciler", Job::Opened, move || reconciling::run(tracks, &inputs, naming))?;
+    let run = move || reconciling::run(tracks, &inputs, askers, naming);
+    let reconciler = spawn("reconciler", Job::Opened, run)?;
     let around = || Surroundings {
         intake: intake.clone(),
+        inquiry: inquiry.clone(),
         outlets: outlets.clone(),
         rungs: rungs.clone(),
         counters: counters.clone(),
@@ -234,6 +238,7 @@ fn start(
         outlets,
         stop_captures,
         intake,
+        inquiry,
         counters,
         finished,
         ended_captures,
@@ -349,10 +354,7 @@ async fn elapse(duration: Option<Duration>) {
 
 /// Has the reconciler write the ledger as it stands.
 fn report(running: &Running) -> anyhow::Result<()> {
-    let (ledgers_in, ledgers) = sync_channel(1);
-    running.intake.insist(Input::Report(ledgers_in));
-    let report = ledgers.recv_timeout(GRACE).context("asking the reconciler for its ledger")?;
-    write_ledgers(&report.ledgers, &running.counters)
+    write_ledgers(&running.inquiry.report(GRACE)?.ledgers, &running.counters)
 }
 
 /// Ends what is left, in the order in which it feeds what follows, and prints the ledger.

@@ -6,7 +6,7 @@
 
 use std::iter;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -60,11 +60,18 @@ struct Reconciling {
     /// What decoding adds to the reconcilers' own books.
     decoded: Ledger,
     naming: Naming,
+    /// Who asks for the books.
+    askers: Receiver<SyncSender<Report>>,
 }
 
 /// Runs until [`Input::SourcesEnded`] arrives or nobody can send any more. Returns the final books.
-pub fn run(tracks: Vec<Track>, inputs: &Receiver<Input>, naming: Naming) -> Vec<(Way, Ledger)> {
-    let mut this = Reconciling { tracks, decoded: Ledger::default(), naming };
+pub fn run(
+    tracks: Vec<Track>,
+    inputs: &Receiver<Input>,
+    askers: Receiver<SyncSender<Report>>,
+    naming: Naming,
+) -> Vec<(Way, Ledger)> {
+    let mut this = Reconciling { tracks, decoded: Ledger::default(), naming, askers };
     while this.take(inputs) {
         this.tracks.iter_mut().for_each(|track| track.reconciler.handle_timeout(clock::now()));
         this.serve_outlets();
@@ -85,7 +92,19 @@ impl Reconciling {
             Err(RecvTimeoutError::Disconnected) => return false,
         };
         // Lazy: what is taken off the channel is handled, or it would be lost without being counted.
-        iter::once(first).chain(inputs.try_iter()).take(BATCHES_AT_ONCE).all(|input| self.handle(input))
+        iter::once(first).chain(inputs.try_iter()).take(BATCHES_AT_ONCE).all(|input| {
+            self.answer();
+            self.handle(input)
+        })
+    }
+
+    /// Answers who asks for the books.
+    fn answer(&self) {
+        for asker in self.askers.try_iter() {
+            if asker.try_send(self.report()).is_err() {
+                log::debug!("nobody waits for the ledger any more");
+            }
+        }
     }
 
     fn handle(&mut self, input: Input) -> bool {
@@ -94,11 +113,7 @@ impl Reconciling {
             Input::KernelRecords(records) => self.handle_kernel_records(&records),
             Input::Observation(observation) => self.hand_to_all(clock::now(), &observation),
             Input::Answer(way, observation) => self.hand_to(way, clock::now(), observation),
-            Input::Report(asker) => {
-                if asker.try_send(self.report()).is_err() {
-                    log::debug!("nobody waits for the ledger any more");
-                }
-            }
+            Input::Asked => {}
             Input::Services(services) => {
                 self.tracks.iter_mut().for_each(|track| track.reconciler.name_services(services.clone()));
             }

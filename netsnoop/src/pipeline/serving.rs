@@ -13,7 +13,7 @@ use super::{join, spawn};
 use crate::announcement;
 use crate::config::{AgentConfig, AgentSettings, PeriodicFile, read_agent_settings};
 use crate::counters::{Counter, Counters};
-use crate::intake::{Input, Intake};
+use crate::intake::{Input, Inquiry, Intake};
 use crate::outlet::{Outlet, Told};
 use crate::privileges::Job;
 use crate::sinks::exposition::Exposition;
@@ -33,6 +33,7 @@ pub(super) struct Serving {
 /// Where metrics and settings are asked for and handed to.
 pub(super) struct Surroundings {
     pub(super) intake: Intake,
+    pub(super) inquiry: Inquiry,
     /// Of the sinks; metrics first.
     pub(super) outlets: Vec<Outlet>,
     pub(super) rungs: Vec<(Way, RungSet)>,
@@ -69,9 +70,9 @@ impl Serving {
         let Self { listener, textfile, state, file, settings } = self;
         let mut keeper = None;
         let ready = Arc::new(AtomicBool::new(true));
-        let Surroundings { intake, outlets, rungs, counters } = around;
+        let Surroundings { intake, inquiry, outlets, rungs, counters } = around;
         if let Some(metrics) = outlets.first() {
-            let exposition = Exposition { intake: intake.clone(), metrics: metrics.clone(), rungs };
+            let exposition = Exposition { inquiry, metrics: metrics.clone(), rungs };
             if let Some(listener) = listener {
                 let (ready, counters) = (ready.clone(), counters.clone());
                 start_http(listener, Site { exposition: exposition.clone(), ready, counters })?;

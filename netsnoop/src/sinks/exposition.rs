@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use netsnoop_core::attribution::{RungSet, Way};
 
-use crate::intake::{Input, Intake, Report};
+use crate::intake::{Inquiry, Report};
 use crate::outlet::{CountsQuery, MetricsQuery, Outlet, Told};
 
 /// How long each of the two may take. Prometheus gives up after ten seconds.
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 #[derive(Clone, Debug)]
 pub struct Exposition {
     /// Where the reconciler is asked.
-    pub intake: Intake,
+    pub inquiry: Inquiry,
     /// Where the counting sink is asked.
     pub metrics: Outlet,
     /// The rungs that each way works with.
@@ -27,9 +27,7 @@ pub struct Exposition {
 impl Exposition {
     /// The reconciler's books. Blocks until it has answered.
     pub fn report(&self) -> anyhow::Result<Report> {
-        let (asker, answer) = sync_channel(1);
-        ensure!(self.intake.insist(Input::Report(asker)), "the reconciler has ended");
-        answer.recv_timeout(PATIENCE).context("asking the reconciler for its books")
+        self.inquiry.report(PATIENCE)
     }
 
     /// The page of metrics. Blocks until both have answered.
@@ -37,14 +35,15 @@ impl Exposition {
         let report = self.report()?;
         let (answer, page) = sync_channel(1);
         let query = MetricsQuery { report, rungs: self.rungs.clone(), answer };
-        ensure!(self.metrics.insist(Told::Query(query)), "the metrics have ended");
+        ensure!(self.metrics.insist(Told::Query(Box::new(query))), "the metrics have ended");
         page.recv_timeout(PATIENCE).context("asking for the metrics")
     }
 
     /// The counts for a later run; `last` if there will be no more. Blocks until the sink has answered.
     pub fn counts(&self, last: bool) -> anyhow::Result<Vec<u8>> {
         let (answer, counts) = sync_channel(1);
-        ensure!(self.metrics.insist(Told::Counts(CountsQuery { last, answer })), "the metrics have ended");
+        let query = CountsQuery { last, answer };
+        ensure!(self.metrics.insist(Told::Counts(Box::new(query))), "the metrics have ended");
         counts.recv_timeout(PATIENCE).context("asking for the counts")?
     }
 }

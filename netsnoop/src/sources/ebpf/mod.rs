@@ -14,6 +14,7 @@ pub mod mounts;
 pub mod plan;
 pub mod programs;
 pub mod report;
+mod ring;
 pub mod ring_buffer;
 
 use anyhow::{Context, Result};
@@ -29,6 +30,7 @@ use self::plan::Plan;
 use self::programs::{TASK_FILE_ITER, Topic};
 use self::report::{Cause, Failure, Outcome, ProgramReport, RungReport};
 use self::ring_buffer::EventStream;
+use crate::memory;
 
 /// What is wanted of the kernel half.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,6 +65,8 @@ impl Ebpf {
             return this;
         }
         let facts = KernelFacts::read();
+        // Opening it takes the kernel's types a second time, so it comes before the ring takes its memory.
+        let iterator = wants_iterator.then(|| this.open_iterator(facts.as_ref().map_err(Clone::clone)));
         if ring_rungs > 0 {
             match facts
                 .as_ref()
@@ -73,9 +77,7 @@ impl Ebpf {
                 Err(failure) => this.report = plan.carry_out(|_| Err(failure.clone())),
             }
         }
-        if wants_iterator {
-            this.open_iterator(facts.as_ref().map_err(Clone::clone));
-        }
+        this.report.extend(iterator);
         this
     }
 
@@ -93,6 +95,8 @@ impl Ebpf {
             (object, report) = attach_all(facts, plan, globals)?;
         }
         if report.iter().any(RungReport::works) {
+            // What loading took in small pieces, before the ring takes its memory.
+            memory::give_back();
             let events = EventStream::take(&mut object);
             self.events = Some(events.map_err(|error| Failure::new(Cause::Other, &error))?);
             self.logger = if log { KernelLog::open(&mut object) } else { None };
@@ -101,7 +105,7 @@ impl Ebpf {
         Ok(report)
     }
 
-    fn open_iterator(&mut self, facts: Result<&KernelFacts, Failure>) {
+    fn open_iterator(&mut self, facts: Result<&KernelFacts, Failure>) -> RungReport {
         let outcome = match facts.and_then(SocketIterator::open) {
             Ok(iterator) => {
                 self.iterator = Some(iterator);
@@ -110,7 +114,7 @@ impl Ebpf {
             Err(failure) => Outcome::Failed(failure),
         };
         let programs = vec![ProgramReport { name: TASK_FILE_ITER, tells: None, outcome }];
-        self.report.push(RungReport { rung: Rung::Iterator, programs });
+        RungReport { rung: Rung::Iterator, programs }
     }
 
     /// What became of each wanted rung, strongest first.

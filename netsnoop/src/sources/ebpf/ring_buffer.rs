@@ -1,4 +1,4 @@
-//! The ring that kernel programs write to: read without blocking the runtime, handed over in batches.
+//! What the ring of kernel programs holds: read without blocking the runtime, handed over in batches.
 //!
 //! Records stay bytes here; decoding is the reconciler thread's, which has the time. Readers of the ring
 //! must only be quick: what the ring has no room for is lost, and the kernel half counts it.
@@ -8,13 +8,15 @@ use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::maps::{MapData, PerCpuArray};
 use bytes::{Bytes, BytesMut};
+use netsnoop_common::limits::RING_BYTES;
 use netsnoop_common::programs::{EVENTS, LOST};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::ring::Ring;
 use crate::counters::Counters;
 use crate::intake::{Input, Intake};
 
@@ -39,7 +41,7 @@ const LOST_EVERY: Duration = Duration::from_secs(1);
 
 /// The reading end of the ring, and the kernel's count of what it had no room for.
 pub struct EventStream {
-    ring: RingBuf<MapData>,
+    ring: Ring,
     lost: PerCpuArray<MapData, u64>,
 }
 
@@ -49,8 +51,8 @@ impl EventStream {
         let map = |object: &mut aya::Ebpf, name| {
             object.take_map(name).with_context(|| format!("the kernel half has no map {name}"))
         };
-        let ring =
-            map(object, EVENTS)?.try_into().with_context(|| format!("using map {EVENTS} as a ring"))?;
+        let ring = Ring::open(map(object, EVENTS)?, RING_BYTES as usize)
+            .with_context(|| format!("using map {EVENTS} as a ring"))?;
         let lost = map(object, LOST)?.try_into().with_context(|| format!("using map {LOST} as a counter"))?;
         Ok(Self { ring, lost })
     }
@@ -113,13 +115,13 @@ impl Batch {
 
     /// Empties `ring`. A kernel that writes faster than we read would keep us here, so the last round is
     /// the one that has read as much as the ring holds; the rest waits for the next time.
-    fn drain(&mut self, ring: &mut RingBuf<MapData>, intake: &Intake) -> Drained {
+    fn drain(&mut self, ring: &mut Ring, intake: &Intake) -> Drained {
         let mut drained = Drained { records: 0, somebody_listens: true };
-        let mut bytes_left = netsnoop_common::limits::RING_BYTES as usize;
-        while let Some(record) = ring.next() {
+        let mut bytes_left = RING_BYTES as usize;
+        while let Some(length) = ring.next(|piece| self.buffer.extend_from_slice(piece)) {
             drained.records += 1;
-            bytes_left = bytes_left.saturating_sub(record.len());
-            if self.push(&record) || bytes_left == 0 {
+            bytes_left = bytes_left.saturating_sub(length);
+            if self.end_record(length) || bytes_left == 0 {
                 drained.somebody_listens &= self.hand_over(intake);
                 if !drained.somebody_listens || bytes_left == 0 {
                     return drained;
@@ -130,10 +132,9 @@ impl Batch {
         drained
     }
 
-    /// Whether it is time to hand over.
-    fn push(&mut self, record: &[u8]) -> bool {
-        self.buffer.extend_from_slice(record);
-        self.lengths.push(record.len());
+    /// A record of this length is complete. Whether it is time to hand over.
+    fn end_record(&mut self, length: usize) -> bool {
+        self.lengths.push(length);
         self.lengths.len() >= BATCH_RECORDS
     }
 
@@ -161,12 +162,17 @@ mod tests {
     use crate::counters::Counters;
     use crate::intake::{Input, Intake};
 
+    fn push(batch: &mut Batch, record: &[u8]) -> bool {
+        batch.buffer.extend_from_slice(record);
+        batch.end_record(record.len())
+    }
+
     #[test]
     fn a_batch_is_cut_where_its_records_were() {
         let records: Vec<Vec<u8>> = (0..40_u8).map(|number| vec![number; usize::from(number)]).collect();
         let mut batch = Batch::new();
         for _ in 0..3 {
-            assert!(!records.iter().any(|record| batch.push(record)), "too few to be handed over");
+            assert!(!records.iter().any(|record| push(&mut batch, record)), "too few to be handed over");
             assert_eq!(batch.cut(), records);
         }
     }
@@ -177,7 +183,7 @@ mod tests {
         let (sender, receiver) = sync_channel(1);
         let intake = Intake::new(sender, Arc::clone(&counters));
         let mut batch = Batch::new();
-        let asked = (0..BATCH_RECORDS).filter(|_| batch.push(b"record")).count();
+        let asked = (0..BATCH_RECORDS).filter(|_| push(&mut batch, b"record")).count();
         assert_eq!(asked, 1);
         assert!(batch.hand_over(&intake));
         assert!(batch.hand_over(&intake), "nothing to hand over is no reason to end");
@@ -186,7 +192,7 @@ mod tests {
         );
         assert_eq!(counters.events_read.get(), BATCH_RECORDS as u64);
         drop(receiver);
-        batch.push(b"record");
+        push(&mut batch, b"record");
         assert!(!batch.hand_over(&intake), "nobody listens");
     }
 }

@@ -46,9 +46,9 @@ pub(super) fn service_name(place: usize) -> String {
     format!("service-{place}")
 }
 
-/// One of the peers.
+/// One of the peers, none of which is a service.
 pub(super) fn peer(number: u64) -> SocketAddr {
-    let [.., high, middle, low] = (number + 256).to_be_bytes();
+    let [.., high, middle, low] = (number + 768).to_be_bytes();
     SocketAddr::from((Ipv4Addr::new(198, 18 + high, middle, low), PEERS_PORT))
 }
 
@@ -160,10 +160,10 @@ mod tests {
 
     #[test]
     fn peers_are_distinct_and_are_no_services() {
-        let peers: HashSet<_> = (0..130_000).map(peer).collect();
+        let peers: HashSet<_> = (0..130_000).map(|number| peer(number).ip()).collect();
         assert_eq!(peers.len(), 130_000);
-        assert!((0..super::SERVICES).all(|place| !peers.contains(&service(place))));
-        assert_eq!(peer(0).to_string(), "198.18.1.0:7200");
-        assert_eq!(peer(100_000).to_string(), "198.19.135.160:7200");
+        assert!((0..super::SERVICES).all(|place| !peers.contains(&service(place).ip())));
+        assert_eq!(peer(0).to_string(), "198.18.3.0:7200");
+        assert_eq!(peer(100_000).to_string(), "198.19.137.160:7200");
     }
 }
