@@ -23,8 +23,8 @@ use crate::socket_match::{Rows, awaits_accept, serves_anybody};
 use crate::time::Timestamp;
 
 /// For how long one process that serves a port alone is taken to be the only one, if no relative of it has ended
-/// meanwhile and nothing shows that it was so before.
-const ONE_LASTS: Duration = Duration::from_millis(50);
+/// meanwhile and nothing shows that it was so before. A worker may close what it served and live on for a while.
+const ONE_LASTS: Duration = Duration::from_millis(20);
 /// The same where exits are not heard of.
 const UNHEARD_LASTS: Duration = Duration::from_millis(5);
 /// How long after a look that told no process the next one comes: soon, as sockets are accepted and closed soon,

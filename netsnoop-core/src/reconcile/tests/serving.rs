@@ -65,10 +65,10 @@ fn where_exits_are_heard_of_only_they_make_a_look_late() {
         world.wait_until(1_000);
         assert_eq!(pid_of(&world.last().server), expected, "{known_since} {ended:?} {searched}");
     };
-    check(50, None, 150, Some(8));
-    check(50, None, 151, None);
-    check(50, Some((8, 99)), 140, Some(8));
-    check(50, Some((9, 101)), 140, Some(8));
+    check(50, None, 120, Some(8));
+    check(50, None, 121, None);
+    check(50, Some((8, 99)), 115, Some(8));
+    check(50, Some((9, 101)), 115, Some(8));
     check(50, Some((8, 101)), 102, None);
     // Exits before that are not known.
     check(101, None, 106, None);
