@@ -264,6 +264,11 @@ fn take_step(flow: &mut Flow, step: Translation) {
     // What is translated was so from its first packet on, which for TCP is the SYN: nothing else makes an entry that
     // translates.
     let role = if flow.transport == Transport::Tcp { Role::Syn } else { Role::FirstDatagram };
+    // Under one of its names the answer may have been seen first.
+    if flow.role == role && flow.client != asker {
+        flow.changed |= flow.opened;
+        flow.client = asker;
+    }
     flow.learn_role(asker, role);
 }
 

@@ -479,6 +479,22 @@ fn one_that_was_seen_under_three_names_before_its_entry_is_told_of_once() {
 }
 
 #[test]
+fn who_asked_is_known_by_the_entry_though_the_answer_was_seen_first() {
+    for class in classes(Transport::Udp) {
+        let mut world = World::new(Hooks::default());
+        world.see(0, report(0, true, vec![]));
+        world.see(1, class.packet(2).unwrap());
+        world.wait_until(500);
+        let mistaken = world.last().client.endpoint;
+        assert_eq!(mistaken, class.answered.local, "{}", class.name);
+        world.see(600, began(600, class.asked, class.answered, 1));
+        let last = world.last();
+        let ends = [last.client.endpoint, last.server.endpoint];
+        assert_eq!(ends, [class.asked.local, class.asked.remote], "{}: {last:?}", class.name);
+    }
+}
+
+#[test]
 fn two_that_were_told_before_their_entry_are_counted_and_the_second_is_ended() {
     let mut world = World::new(Hooks::default());
     let [asked, answered] = dnat("192.0.2.1:40000", "198.18.1.13:8080");
