@@ -3,6 +3,7 @@
 
 mod books;
 mod budget;
+mod counts;
 #[cfg(test)]
 mod document;
 mod durations;
