@@ -75,6 +75,13 @@ struct WatchArguments {
     /// Connections in a run
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     connections: u64,
+    #[command(flatten)]
+    manner: Manner,
+}
+
+/// How a bench with rivals is run, whatever it measures.
+#[derive(clap::Args)]
+struct Manner {
     /// Measure netsnoop alone
     #[arg(long)]
     alone: bool,
@@ -193,9 +200,9 @@ impl Outside {
 }
 
 fn watch(arguments: &WatchArguments) -> Result<ExitCode> {
-    prerequisites::ensure(arguments.yes)?;
+    prerequisites::ensure(arguments.manner.yes)?;
     let outside = Outside::build(arguments.connections)?;
-    let present = present(&outside.netsnoop, arguments.alone)?;
+    let present = present(&outside.netsnoop, arguments.manner.alone)?;
     let mut unwatched = Row { name: "", runs: Vec::new() };
     let mut rows: Vec<Row> =
         present.iter().map(|(_, contestant)| Row { name: contestant.name, runs: Vec::new() }).collect();
@@ -226,7 +233,7 @@ fn watch(arguments: &WatchArguments) -> Result<ExitCode> {
     ]
     .concat();
     shell::say(&report)?;
-    if arguments.write {
+    if arguments.manner.write {
         PAGE.write(&report)?;
     }
     let held = first_line < FIRST_LINE_SECONDS_MAX && lost == 0;

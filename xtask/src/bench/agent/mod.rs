@@ -20,6 +20,7 @@ use anyhow::{Context, Result};
 use self::report::Results;
 use self::round::{Contestant, Outcome};
 pub(super) use self::tenant::{TenantArguments, play, serve};
+use super::Manner;
 use crate::generated::Generated;
 use crate::{prerequisites, shell};
 
@@ -42,15 +43,8 @@ pub(crate) struct AgentArguments {
     /// Peers in a run
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1000..=130_000))]
     peers: u64,
-    /// Measure netsnoop alone
-    #[arg(long)]
-    alone: bool,
-    /// Write the table into docs/performance.md
-    #[arg(long)]
-    write: bool,
-    /// Install what is missing without asking
-    #[arg(long, short)]
-    yes: bool,
+    #[command(flatten)]
+    manner: Manner,
 }
 
 /// What the part that is root takes.
@@ -69,13 +63,13 @@ pub(crate) struct InsideAgentArguments {
 
 /// Builds, measures, reports.
 pub(crate) fn bench(arguments: &AgentArguments) -> Result<ExitCode> {
-    prerequisites::ensure(arguments.yes)?;
+    prerequisites::ensure(arguments.manner.yes)?;
     let build = ["build", "--release", "--locked", "--package", "netsnoop", "--bin", "netsnoop"];
     shell::run(shell::cargo().args(build))?;
     let netsnoop = shell::target_folder()?.join("release/netsnoop");
     let mut contestants = vec![Contestant::Agent, Contestant::Peers];
     match shell::find("tcpdump") {
-        _ if arguments.alone => {}
+        _ if arguments.manner.alone => {}
         Some(_) => contestants.push(Contestant::Tcpdump),
         None => shell::say("skipped: tcpdump: it is not here; `apt-get install tcpdump` installs it")?,
     }
@@ -95,7 +89,7 @@ pub(crate) fn bench(arguments: &AgentArguments) -> Result<ExitCode> {
     }
     let report = report::render(&results, arguments)?;
     shell::say(&report.text)?;
-    if arguments.write {
+    if arguments.manner.write {
         PAGE.write(&report.text)?;
     }
     Ok(if report.held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
