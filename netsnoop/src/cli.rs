@@ -25,7 +25,7 @@ pub use agent::{AGENT_HELP, AgentArgs};
 pub use list::{KindArgs, LIST_HELP, ListArgs, ListFormat, PlaceArgs, ShowArgs, SortKey, SortOrder};
 pub use socket_words::{Comparison, Condition, SocketWords, StateSet};
 pub use values::{Place, PodName, UserSelector};
-pub(crate) use values::{block as address_block, interval};
+pub(crate) use values::{block as address_block, interval, listen_address};
 
 use crate::sources::capture::ANY_INTERFACE;
 

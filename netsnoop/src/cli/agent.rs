@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{CaptureArgs, KnowingArgs};
+use super::{CaptureArgs, KnowingArgs, listen_address};
 
 /// What stands below the options.
 pub const AGENT_HELP: &str = "\
@@ -62,7 +62,8 @@ pub struct AgentArgs {
     #[arg(long)]
     pub check: bool,
     /// Serve metrics here, whatever the file says
-    #[arg(long, value_name = "ADDRESS:PORT", env = "NETSNOOP_LISTEN", hide_env = true)]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
+    #[arg(env = "NETSNOOP_LISTEN", hide_env = true)]
     #[arg(help_heading = "Output")]
     pub listen: Option<SocketAddr>,
     /// Write metrics to this file, whatever the file says

@@ -1,6 +1,6 @@
 //! Values that flags take: text to type. No file, no name service: a user name stays a name here.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,6 +127,17 @@ pub(crate) fn interval(text: &str) -> anyhow::Result<Duration> {
     let interval = duration(text, LONGEST_PAUSE)?;
     ensure!(interval >= SHORTEST_INTERVAL, "the shortest is {} s", SHORTEST_INTERVAL.as_secs());
     Ok(interval)
+}
+
+/// Where to listen. An IPv4 address may stand in brackets too: one line of settings then serves a node of either
+/// family, whose address is filled in.
+pub(crate) fn listen_address(text: &str) -> anyhow::Result<SocketAddr> {
+    let bracketed = || {
+        let (address, port) = text.strip_prefix('[')?.split_once("]:")?;
+        Some(SocketAddr::from((address.parse::<Ipv4Addr>().ok()?, port.parse().ok()?)))
+    };
+    let address = text.parse().or_else(|error| bracketed().ok_or(error));
+    address.context("ADDRESS:PORT is expected, as 127.0.0.1:9774 or [2001:db8::1]:9774")
 }
 
 /// Parses the name of a way to read every socket.
@@ -272,6 +283,19 @@ mod tests {
         check("x=redis.example:6379", "'redis.example' is no address");
         check("x=[2001:db8::1", "bracket");
         check("x\u{1b}=:1", "control");
+    }
+
+    #[test]
+    fn an_address_to_listen_on_may_be_filled_into_brackets() {
+        let check = |text: &str, heard: &str| assert_eq!(listen_address(text).unwrap().to_string(), heard);
+        check("127.0.0.1:9774", "127.0.0.1:9774");
+        check("[198.18.1.10]:9774", "198.18.1.10:9774");
+        check("[2001:db8::1]:9774", "[2001:db8::1]:9774");
+        for wrong in
+            ["9774", "[]:9774", "2001:db8::1:9774", "[198.18.1.10]", "[198.18.1.10]:port", "node:9774"]
+        {
+            assert!(listen_address(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use netsnoop_core::service::{Cidr, NameKind, NamePattern, ServiceName, ServiceRu
 
 use super::reading::{Item, Problems, Section};
 use super::users::{UserPattern, UserRules};
-use crate::cli::{address_block, interval};
+use crate::cli::{address_block, interval, listen_address};
 
 /// Where metrics are served unless the file says otherwise: to this node alone.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9774);
@@ -310,10 +310,6 @@ fn ports(text: &str) -> anyhow::Result<RangeInclusive<u16>> {
 fn protocol(text: &str) -> anyhow::Result<Transport> {
     let known = Transport::ALL.into_iter().find(|transport| transport.name() == text);
     known.with_context(|| format!("there are: {}", Transport::ALL.map(Transport::name).join(", ")))
-}
-
-fn listen_address(text: &str) -> anyhow::Result<SocketAddr> {
-    text.parse().with_context(|| format!("ADDRESS:PORT is expected, as {DEFAULT_LISTEN}"))
 }
 
 /// node_exporter reads no other names.
