@@ -119,11 +119,11 @@ pub(crate) fn test_after(arguments: &TestArguments, mut tally: Tally) -> Result<
 fn run_all(arguments: &TestArguments, tally: &mut Tally) -> Result<()> {
     let binaries = build()?;
     let netsnoop = build_release()?;
+    let image = dist::check(tally)?;
     for binary in &binaries {
-        binary.run(&netsnoop, tally)?;
+        binary.run(&netsnoop, image.as_deref(), tally)?;
     }
     run_doc_tests(tally)?;
-    dist::check(tally)?;
     truth::test_small(&netsnoop, tally)?;
     if arguments.without_vm {
         tally.skip("vm-test", "left out with --without-vm");
@@ -204,7 +204,7 @@ fn test_binary(message: BuildMessage) -> Option<TestBinary> {
 }
 
 impl TestBinary {
-    fn run(&self, netsnoop: &Path, tally: &mut Tally) -> Result<()> {
+    fn run(&self, netsnoop: &Path, image: Option<&Path>, tally: &mut Tally) -> Result<()> {
         if !self.needs_root {
             return self.run_by(Command::new(&self.executable), tally);
         }
@@ -212,8 +212,11 @@ impl TestBinary {
         let command = shell::find("env").context("looking for env").and_then(|env| shell::as_root(&env));
         match command {
             Ok(mut command) => {
-                let under_test = format!("NETSNOOP_UNDER_TEST={}", netsnoop.display());
-                command.arg(under_test).arg(&self.executable).arg("--test-threads=1");
+                command.arg(format!("NETSNOOP_UNDER_TEST={}", netsnoop.display()));
+                if let Some(image) = image {
+                    command.arg(format!("NETSNOOP_IMAGE_UNDER_TEST={}", image.display()));
+                }
+                command.arg(&self.executable).arg("--test-threads=1");
                 self.run_by(command, tally)
             }
             Err(error) => {

@@ -1,18 +1,23 @@
 //! `cargo xtask dist`: what users get, below `dist` in cargo's target folder.
 //!
-//! Left out: packages of distributions and container images.
+//! Left out: putting any of it into a registry or a repository.
 
+mod contents;
+mod image;
 mod notices;
 mod package;
 pub(crate) mod static_build;
+mod sums;
+mod tree;
 
-use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::test::Tally;
 use crate::{prerequisites, shell};
+use contents::Contents;
 
 /// What `dist` takes.
 #[derive(clap::Args)]
@@ -28,25 +33,23 @@ pub(crate) fn dist(arguments: &DistArguments) -> Result<ExitCode> {
     if let Some(obstacle) = static_build::obstacle()? {
         bail!("a static netsnoop cannot be built here: {obstacle}");
     }
-    let archive = package::make(&static_build::build()?, &shell::target_folder()?.join("dist"))?;
-    shell::say(&format!("{} and beside it what is in it, with {}", archive.display(), package::SUMS))?;
+    let folder = shell::target_folder()?.join("dist");
+    package::write(&package::make(&Contents::gather(&static_build::build()?)?)?, &folder)?;
+    shell::say(&format!("{} has it all, with {}", folder.display(), package::SUMS))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// As a part of all checks: makes everything twice; the sums must agree.
-pub(crate) fn check(tally: &mut Tally) -> Result<()> {
+/// As a part of all checks: makes everything twice, which must give the same bytes. Returns the image's file.
+pub(crate) fn check(tally: &mut Tally) -> Result<Option<PathBuf>> {
     if let Some(obstacle) = static_build::obstacle()? {
         tally.skip("cargo xtask dist", obstacle);
-        return Ok(());
+        return Ok(None);
     }
     let program = static_build::build()?;
-    let target = shell::target_folder()?;
-    let mut sums = Vec::new();
-    for folder in [target.join("dist"), target.join("dist-again")] {
-        package::make(&program, &folder)?;
-        let path = folder.join(package::SUMS);
-        sums.push(fs::read(&path).with_context(|| format!("reading {}", path.display()))?);
-    }
-    tally.count("cargo xtask dist, twice the same", sums.windows(2).all(|pair| pair[0] == pair[1]));
-    Ok(())
+    let make = || package::make(&Contents::gather(&program)?);
+    let files = make()?;
+    tally.count("cargo xtask dist, twice the same", files == make()?);
+    let folder = shell::target_folder()?.join("dist");
+    package::write(&files, &folder)?;
+    Ok(Some(folder.join(package::image_name())))
 }
