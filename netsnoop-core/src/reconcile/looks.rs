@@ -16,7 +16,7 @@ use super::snapshots::{Look, all_holders, evidence_of, incomplete, is_listener};
 use crate::attribution::{Attribution, Evidence, Reason};
 use crate::connection::{ConnectionState, Role};
 use crate::five_tuple::{FiveTuple, Transport};
-use crate::observation::SocketSnapshot;
+use crate::observation::{Exits, SocketSnapshot};
 use crate::process::{Process, ProcessId};
 use crate::socket::SocketRow;
 use crate::socket_match::{Rows, awaits_accept, serves_anybody};
@@ -59,7 +59,9 @@ impl Reconciler {
             let listening = all_holders(&rows.answering(&tuple.listening()));
             let serving = serving(&rows, &tuple, &best);
             let late = self.is_late(asked, (namespace, &serving), snapshot);
-            self.serving.note(namespace, &serving, snapshot.searched);
+            if is_whole(&serving) {
+                self.serving.note(namespace, &serving, snapshot.searched);
+            }
             if connected && self.may_be_of_another(asked, (snapshot.started, snapshot.finished)) {
                 let listening = if late { Vec::new() } else { listening };
                 let gone = self.owner_of_the_gone(asked, listening).or_user(snapshot.only_user);
@@ -109,18 +111,24 @@ impl Reconciler {
             *ended + PACKET_CLOCK_ERROR >= flow.first_seen && holds(*holder)
         };
         let is_one = matches!(serving, [row] if row.inode.is_some() && row.holders.len() <= 1);
+        let is_whole = is_whole(serving);
         let exits = snapshot.exits.as_ref();
         let may_have_left = match exits {
             // Those who are several come and go; who leaves may close its socket and live on.
-            _ if !is_one => true,
+            _ if !is_one || !is_whole => true,
             Some(exits) if exits.known_since <= flow.first_seen => {
                 snapshot.searched > flow.first_seen + ONE_LASTS || exits.relatives.iter().any(since_then)
             }
             _ => snapshot.searched > flow.first_seen + UNHEARD_LASTS,
         };
         let is_asked_for = !serving.is_empty() && (!is_one || flow.client != side);
-        let child_left = || exits.is_some_and(|exits| exits.children.iter().any(since_then));
-        let stood = || self.serving.stood(namespace, serving, flow.first_seen) && !child_left();
+        let child_may_have_left =
+            |exits: &Exits| exits.known_since > flow.first_seen || exits.children.iter().any(since_then);
+        let stood = || {
+            is_whole
+                && self.serving.stood(namespace, serving, flow.first_seen)
+                && !exits.is_some_and(child_may_have_left)
+        };
         is_asked_for && may_have_left && !flow.preexisting && !stood()
     }
 
@@ -128,6 +136,7 @@ impl Reconciler {
     pub(super) fn note_serving(&mut self, namespace: NamespaceId, snapshot: &SocketSnapshot) {
         let mut serving: Vec<&SocketRow> =
             snapshot.sockets.iter().filter(|row| serves_anybody(row)).collect();
+        serving.retain(|row| is_whole(&[row]));
         serving.sort_by_key(|row| row.tuple);
         for port in serving.chunk_by(|one, other| one.tuple == other.tuple) {
             self.serving.note(namespace, port, snapshot.searched);
@@ -270,6 +279,12 @@ fn serving<'a>(rows: &Rows<'a>, tuple: &FiveTuple, best: &[&'a SocketRow]) -> Ve
             best.iter().copied().filter(|row| serves_anybody(row)).collect()
         }
     }
+}
+
+/// Whether all were looked at who could hold these, as far as that is allowed at all: a search that was cut short may
+/// have met but one of many.
+fn is_whole(rows: &[&SocketRow]) -> bool {
+    rows.iter().all(|row| row.holders_lack != Some(Reason::Lost))
 }
 
 /// Whether another look soon may tell more: of several listeners one will accept; a socket that has a file but no

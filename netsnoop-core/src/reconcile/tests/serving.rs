@@ -94,3 +94,43 @@ fn a_child_that_has_ended_may_have_served_though_its_parent_was_known_to() {
         assert_eq!(pid_of(&world.last().server), expected, "{ended}");
     }
 }
+
+#[test]
+fn a_child_may_have_left_where_exits_of_that_time_are_not_known_any_more() {
+    for (known_since, expected) in [(100, Some(8)), (101, None)] {
+        let client = tcp("192.0.2.1:40000", "198.18.1.13:6379");
+        let mut world = World::new(Hooks::default());
+        world.see(50, snapshot(DB, Rung::SockDiag, SnapshotScope::Whole, vec![listener(&[8])]));
+        world.see(100, packet(100, DB_VETH, client, syn(5)));
+        world.see(100, packet(100, DB_VETH, client.mirrored(), syn_ack(5)));
+        let Observation::Sockets(mut snapshot) = looked(150, vec![listener(&[8])]) else {
+            panic!("a look is one at sockets")
+        };
+        snapshot.exits = Some(Exits { known_since: at(known_since), relatives: vec![], children: vec![] });
+        world.see(151, Observation::Sockets(snapshot));
+        world.wait_until(1_000);
+        assert_eq!(pid_of(&world.last().server), expected, "{known_since}");
+    }
+}
+
+#[test]
+fn whom_a_search_found_that_was_cut_short_need_not_be_the_only_one() {
+    let client = tcp("192.0.2.1:40000", "198.18.1.13:6379");
+    let cut_short = || {
+        let mut row = listener(&[8]);
+        row.holders_lack = Some(Reason::Lost);
+        row
+    };
+    let mut world = World::new(Hooks::default());
+    world.see(50, snapshot(DB, Rung::SockDiag, SnapshotScope::Whole, vec![cut_short()]));
+    for (millis, port) in [(100, 40_000), (200, 40_001)] {
+        let client = FiveTuple { local: Endpoint { port, ..client.local }, ..client };
+        world.see(millis, packet(millis, DB_VETH, client, syn(5)));
+        world.see(millis, packet(millis, DB_VETH, client.mirrored(), syn_ack(5)));
+        world.see(millis + 1, looked(millis + 2, vec![cut_short()]));
+        world.wait_until(millis + 99);
+    }
+    world.wait_until(1_000);
+    let told = world.told.iter().filter_map(|record| pid_of(&record.server)).collect::<Vec<_>>();
+    assert!(world.told.len() >= 2 && told.is_empty(), "{told:?}");
+}
