@@ -14,8 +14,8 @@ use netsnoop::sources::runtimes::grpc::Channel;
 use prost::Message;
 
 use super::cri::{
-    ContainerConfig, ContainerId, CreateContainer, LinuxSandboxConfig, Name, Nothing, RunPodSandbox,
-    SandboxConfig, SandboxId, SandboxMetadata, SandboxStatusAnswer,
+    ContainerConfig, ContainerId, ContainerStatusAnswer, CreateContainer, LinuxSandboxConfig, Name, Nothing,
+    RunPodSandbox, SandboxConfig, SandboxId, SandboxMetadata, SandboxStatusAnswer,
 };
 use super::{Lab, patience, skip, slowness};
 
@@ -119,6 +119,13 @@ impl Containerd {
         let made: ContainerId = self.ask("CreateContainer", &question);
         let _started: Nothing = self.ask("StartContainer", &made);
         made.id
+    }
+
+    /// When a container began to run, by the runtime's own stamp.
+    pub(crate) fn began(&mut self, id: &str) -> jiff::Timestamp {
+        let answer: ContainerStatusAnswer = self.ask("ContainerStatus", &ContainerId { id: id.into() });
+        let began = answer.status.unwrap().started_at;
+        jiff::Timestamp::from_nanosecond(i128::from(began)).unwrap()
     }
 
     fn ask<A: Message + Default>(&mut self, method: &str, question: &impl Message) -> A {

@@ -92,4 +92,17 @@ pub(crate) struct ContainerId {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ContainerStatusAnswer {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) status: Option<ContainerStatus>,
+}
+
+/// Nanoseconds since 1970.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct ContainerStatus {
+    #[prost(int64, tag = "5")]
+    pub(crate) started_at: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Nothing {}
