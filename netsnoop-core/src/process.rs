@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 
@@ -133,7 +134,7 @@ impl Container {
 }
 
 /// A Kubernetes pod.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Pod {
     /// Its uid.
     pub uid: Arc<str>,
@@ -141,4 +142,6 @@ pub struct Pod {
     pub name: Option<Arc<str>>,
     /// Its Kubernetes namespace, likewise.
     pub namespace: Option<Arc<str>>,
+    /// Those of its labels that were asked for, by their keys.
+    pub labels: Box<[(Arc<str>, Arc<str>)]>,
 }

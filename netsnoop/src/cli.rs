@@ -138,6 +138,10 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_name = "SOCKET", value_delimiter = ',')]
     #[arg(env = "NETSNOOP_RUNTIME_SOCKET", hide_env = true)]
     pub runtime_socket: Vec<PathBuf>,
+    /// Tell this label of pods in JSON (repeatable), as app.kubernetes.io/name
+    #[arg(long, global = true, value_name = "KEY", value_delimiter = ',')]
+    #[arg(env = "NETSNOOP_POD_LABEL", hide_env = true)]
+    pub pod_label: Vec<String>,
 }
 
 /// A command.

@@ -22,7 +22,7 @@ use crate::cli::{
 };
 use crate::failure::Failure;
 use crate::sources::capture::ANY_INTERFACE;
-use crate::sources::runtimes::RuntimeSockets;
+use crate::sources::runtimes::{LabelKeys, RuntimeSettings, RuntimeSockets};
 
 pub use agent::{
     AgentConfig, AgentSettings, JsonlSettings, Limits, OutputSettings, PeriodicFile, UserPattern, UserRules,
@@ -64,8 +64,8 @@ pub struct SourceConfig {
     pub container_users: bool,
     /// The node's proc file system.
     pub proc_root: PathBuf,
-    /// Who is asked for names of containers.
-    pub runtimes: RuntimeSockets,
+    /// Who is asked for names of containers, and for which labels.
+    pub runtimes: RuntimeSettings,
     /// 0 warnings, 1 what is going on, 2 and more the kernel programs' own words too.
     pub verbosity: u8,
 }
@@ -272,12 +272,13 @@ impl SourceConfig {
 }
 
 /// Who is asked for names of containers.
-fn runtimes(global: &GlobalArgs) -> RuntimeSockets {
-    match global.runtime_socket.as_slice() {
+fn runtimes(global: &GlobalArgs) -> RuntimeSettings {
+    let sockets = match global.runtime_socket.as_slice() {
         [] => RuntimeSockets::Usual,
         [one] if one.as_os_str() == "none" => RuntimeSockets::Only(Vec::new()),
         named => RuntimeSockets::Only(named.to_vec()),
-    }
+    };
+    RuntimeSettings { sockets, labels: LabelKeys::new(&global.pod_label) }
 }
 
 fn interfaces(capture: CaptureArgs) -> Vec<String> {

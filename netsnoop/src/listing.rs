@@ -17,9 +17,9 @@ use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::sinks::listing::{self, Listing};
 use crate::sources::inventory::{self, InventorySettings, WayFails};
-use crate::sources::runtimes::{self, Known, RuntimeSockets};
+use crate::sources::runtimes::{self, Known, RuntimeSettings};
 use crate::sources::topology;
-use crate::startup::CONTAINER_LOGS;
+use crate::startup::KUBELET_LOGS;
 
 /// How long a container runtime may take that is asked for names: one that hangs is worth no longer wait.
 const RUNTIME_PATIENCE: Duration = Duration::from_millis(500);
@@ -79,7 +79,7 @@ fn look(config: &ListConfig, listing: &mut Listing, counters: &Arc<Counters>) ->
     let owners = &config.question.owners;
     let settings = InventorySettings {
         proc_root: config.proc_root.clone(),
-        container_logs: CONTAINER_LOGS.into(),
+        kubelet_logs: KUBELET_LOGS.into(),
         via: config.via,
         protocols: config.question.protocols,
         // What nobody holds has a user and no more.
@@ -107,7 +107,7 @@ fn look(config: &ListConfig, listing: &mut Listing, counters: &Arc<Counters>) ->
 struct AskedNames(Option<JoinHandle<anyhow::Result<Known>>>);
 
 impl AskedNames {
-    fn ask(runtimes: &RuntimeSockets) -> anyhow::Result<Self> {
+    fn ask(runtimes: &RuntimeSettings) -> anyhow::Result<Self> {
         let runtimes = runtimes.clone();
         let asking = thread::Builder::new()
             .name("runtimes".to_owned())

@@ -29,7 +29,7 @@ use crate::sources::proc_fs::shows_initial_pids;
 use crate::sources::{proc_walk, topology};
 
 /// Where the kubelet links container logs by names that tell pod, namespace and container.
-pub(crate) const CONTAINER_LOGS: &str = "/var/log/containers";
+pub(crate) const KUBELET_LOGS: &str = "/var/log";
 
 /// What was opened, and what was there already.
 pub struct Opened {
@@ -155,7 +155,7 @@ fn open_way(
             hears_exits: false,
             container_users: config.container_users,
             cgroup_root: None,
-            container_logs: PathBuf::from(CONTAINER_LOGS),
+            kubelet_logs: PathBuf::from(KUBELET_LOGS),
         },
         tools,
         snapshots,

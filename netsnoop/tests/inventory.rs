@@ -175,7 +175,7 @@ fn say_what_proc_shows() {
 fn look_at(proc_root: &str, way: Rung) -> Inventory {
     let settings = InventorySettings {
         proc_root: proc_root.into(),
-        container_logs: "/nonexistent".into(),
+        kubelet_logs: "/nonexistent".into(),
         via: Some(way),
         protocols: ProtocolSet::ALL,
         unheld: true,

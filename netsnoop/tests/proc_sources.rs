@@ -199,7 +199,7 @@ fn settings(rungs: RungSet) -> LookupSettings {
         container_users: false,
         hears_exits: true,
         cgroup_root: None,
-        container_logs: "/var/log/containers".into(),
+        kubelet_logs: "/var/log".into(),
     }
 }
 

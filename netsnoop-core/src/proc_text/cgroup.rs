@@ -41,7 +41,7 @@ pub fn decode_cgroup_path(path: &[u8]) -> Option<Container> {
     Some(Container {
         id: id.digits.into(),
         runtime: id.runtime.or_else(|| parent.and_then(runtime_of_parent)),
-        pod: pod.map(|uid| Arc::new(Pod { uid: uid.into(), name: None, namespace: None })),
+        pod: pod.map(|uid| Arc::new(Pod { uid: uid.into(), ..Pod::default() })),
         name: None,
     })
 }

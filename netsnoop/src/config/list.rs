@@ -13,7 +13,7 @@ use crate::cli::{
     Condition, GlobalArgs, KindArgs, ListArgs, ListFormat, Place, PlaceArgs, SocketWords, SortOrder, StateSet,
 };
 use crate::failure::Failure;
-use crate::sources::runtimes::RuntimeSockets;
+use crate::sources::runtimes::RuntimeSettings;
 
 /// Kinds with addresses and ports of the Internet protocols.
 const INTERNET: [ProtocolGroup; 7] = [
@@ -31,8 +31,8 @@ const INTERNET: [ProtocolGroup; 7] = [
 pub struct ListConfig {
     /// The node's proc file system.
     pub proc_root: PathBuf,
-    /// Who is asked for names of containers.
-    pub runtimes: RuntimeSockets,
+    /// Who is asked for names of containers, and for which labels.
+    pub runtimes: RuntimeSettings,
     /// The way to read sockets; `None` is the first that works.
     pub via: Option<Rung>,
     /// Which sockets are shown.

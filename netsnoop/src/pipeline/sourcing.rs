@@ -17,7 +17,7 @@ use crate::sources::container_users::{self, ContainerUsers};
 use crate::sources::lookup::{self, LookupSettings};
 use crate::sources::name_channel::{NameTeller, Wishes};
 use crate::sources::process_facts::cgroup2_root;
-use crate::sources::runtimes::{self, RuntimeSockets};
+use crate::sources::runtimes::{self, RuntimeSettings};
 use crate::sources::socket_pass::{self, PassSettings};
 use crate::startup::OpenedWay;
 
@@ -98,7 +98,7 @@ pub(super) fn start_lookups(
 /// Who tells of containers.
 pub(super) struct ContainerSources {
     /// Runtimes, which tell names.
-    pub(super) runtimes: RuntimeSockets,
+    pub(super) runtimes: RuntimeSettings,
     /// The node's proc file system, by which the cgroups are found.
     pub(super) proc_root: PathBuf,
 }
@@ -110,7 +110,7 @@ pub(super) fn start_containers(
     tellers: Vec<NameTeller>,
     counters: Arc<Counters>,
 ) -> anyhow::Result<()> {
-    let ContainerSources { runtimes: sockets, proc_root } = sources;
+    let ContainerSources { runtimes: settings, proc_root } = sources;
     if let Some(root) = cgroup2_root(&proc_root)? {
         let (tellers, counters) = (tellers.clone(), counters.clone());
         // Not joined: it waits for the kernel for ever.
@@ -122,7 +122,7 @@ pub(super) fn start_containers(
     }
     // Not joined: it asks as long as there are runtimes, and nobody waits for what they say.
     spawn("runtimes", Job::Runtimes, move || {
-        if let Err(error) = runtimes::run(&sockets, &wishes, tellers, counters) {
+        if let Err(error) = runtimes::run(&settings, &wishes, tellers, counters) {
             log::warn!("containers and pods have no names: {error:#}");
         }
     })?;

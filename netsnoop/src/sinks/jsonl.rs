@@ -87,7 +87,7 @@ mod tests {
             r#""executable":{"path":"/usr/bin/curl"}},"user":{"id":10001},"#,
             r#""container":{"id":"4f9c2d7e1a8b3c5d6e0f4f9c2d7e1a8b3c5d6e0f4f9c2d7e1a8b3c5d6e0f4f9c","#,
             r#""runtime":"containerd","user":{"id":33,"name":"www-data"}},"k8s":{"namespace":{"name":"tools"},"#,
-            r#""pod":{"uid":"11111111-2222","name":"web-1"},"container":{"name":"app"}},"#,
+            r#""pod":{"uid":"11111111-2222","name":"web-1","label":{"app.kubernetes.io/name":"web"}},"container":{"name":"app"}},"#,
             r#""attribution":{"level":"process","evidence":"kernel_event"}},"#,
             r#""server":{"address":"198.18.1.13","port":6379,"#,
             r#""process":{"pid":800,"start_time":"2026-11-21T20:00:12.340000000Z","name":"redis-server"},"#,

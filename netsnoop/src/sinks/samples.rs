@@ -66,8 +66,12 @@ fn record(client: EndRecord, server: EndRecord) -> ConnectionRecord {
 
 /// A pod's curl to a redis on the same node, everything known, at its close.
 pub(super) fn between_two_processes() -> ConnectionRecord {
-    let pod =
-        Pod { uid: "11111111-2222".into(), name: Some("web-1".into()), namespace: Some("tools".into()) };
+    let pod = Pod {
+        uid: "11111111-2222".into(),
+        name: Some("web-1".into()),
+        namespace: Some("tools".into()),
+        labels: Box::new([("app.kubernetes.io/name".into(), "web".into())]),
+    };
     let container = Container {
         id: CONTAINER_ID.into(),
         runtime: Some("containerd"),

@@ -181,6 +181,24 @@ struct PodKeys<'a> {
     uid: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Labels::is_empty")]
+    label: Labels<'a>,
+}
+
+/// Labels by their keys, which stay whole though they have dots in them.
+#[derive(Debug)]
+struct Labels<'a>(&'a [(Arc<str>, Arc<str>)]);
+
+impl Labels<'_> {
+    const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Labels<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (&**key, &**value)))
+    }
 }
 
 /// Something that has a name and no more.
@@ -335,7 +353,7 @@ impl<'a> Kubernetes<'a> {
         let pod = container.pod.as_deref()?;
         Some(Self {
             namespace: pod.namespace.as_deref().map(|name| Named { name }),
-            pod: PodKeys { uid: &pod.uid, name: pod.name.as_deref() },
+            pod: PodKeys { uid: &pod.uid, name: pod.name.as_deref(), label: Labels(&pod.labels) },
             container: container.name.as_deref().map(|name| Named { name }),
         })
     }

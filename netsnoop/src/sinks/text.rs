@@ -254,7 +254,7 @@ mod tests {
         let mut record = samples::between_two_processes();
         let mut facts = ProcessFacts::clone(record.client.facts.as_ref().unwrap());
         let container = facts.container.as_mut().unwrap();
-        container.pod = Some(Arc::new(Pod { uid: "1111-2222".into(), name: None, namespace: None }));
+        container.pod = Some(Arc::new(Pod { uid: "1111-2222".into(), ..Pod::default() }));
         record.client.facts = Some(Arc::new(facts.clone()));
         assert!(line(&record, false).contains("curl[29786] pod:1111-2222 "));
         facts.container.as_mut().unwrap().pod = None;
@@ -273,7 +273,8 @@ mod tests {
             let mut record = samples::between_two_processes();
             record.client.attribution = Attribution::process(process, Evidence::Proc);
             record.service = Some(samples::service(&name, ""));
-            let pod = Pod { uid: "u".into(), name: Some(name.as_str().into()), namespace: Some(name.as_str().into()) };
+            let name = Some(name.as_str().into());
+            let pod = Pod { uid: "u".into(), namespace: name.clone(), name, ..Pod::default() };
             let mut facts = ProcessFacts::clone(record.client.facts.as_ref().unwrap());
             facts.container.as_mut().unwrap().pod = Some(Arc::new(pod));
             record.client.facts = Some(Arc::new(facts));

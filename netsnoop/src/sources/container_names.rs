@@ -46,9 +46,9 @@ pub(super) struct ContainerNames {
 
 impl ContainerNames {
     /// Knows none yet. Without `runtimes` only the kubelet's files tell any.
-    pub(super) fn new(container_logs: &Path, runtimes: Option<NameAsker>) -> Self {
+    pub(super) fn new(kubelet_logs: &Path, runtimes: Option<NameAsker>) -> Self {
         Self {
-            kubelet: PodNames::new(container_logs),
+            kubelet: PodNames::new(kubelet_logs),
             runtimes,
             known: Known::default(),
             asked: HashMap::new(),

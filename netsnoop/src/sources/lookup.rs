@@ -38,8 +38,8 @@ pub struct LookupSettings {
     pub container_users: bool,
     /// Where the cgroup v2 tree is mounted; `None` to find it in the mount table.
     pub cgroup_root: Option<PathBuf>,
-    /// The kubelet's directory of log links, whose names tell pods (`/var/log/containers`).
-    pub container_logs: PathBuf,
+    /// Where the kubelet keeps logs of pods and links to them, whose names tell pods (`/var/log`).
+    pub kubelet_logs: PathBuf,
 }
 
 /// How long what the kernel tells unasked may wait while nothing is asked: all that is known of when a process ended is
@@ -68,9 +68,9 @@ pub fn run(
     tools: LookupTools,
 ) -> anyhow::Result<()> {
     let index = NamespaceIndex::new(&settings.proc_root, NamespaceVisitor::new()?)?;
-    let LookupSettings { proc_root, cgroup_root, container_logs, .. } = settings;
+    let LookupSettings { proc_root, cgroup_root, kubelet_logs, .. } = settings;
     let LookupTools { container_users, names, .. } = tools;
-    let facts = FactsReader::new(&proc_root, cgroup_root, &container_logs, container_users, names)?;
+    let facts = FactsReader::new(&proc_root, cgroup_root, &kubelet_logs, container_users, names)?;
     let mut lookups = Lookups {
         sockets: SocketLookup::new(index, settings.rungs, settings.hears_exits),
         facts,

@@ -60,7 +60,7 @@ impl FactsReader {
     pub fn new(
         proc_root: &Path,
         cgroup_root: Option<PathBuf>,
-        container_logs: &Path,
+        kubelet_logs: &Path,
         container_users: Option<ContainerUsers>,
         runtimes: Option<NameAsker>,
     ) -> anyhow::Result<Self> {
@@ -68,7 +68,7 @@ impl FactsReader {
         let root = cgroup_root.or_else(|| find_cgroup2(&proc_root));
         Ok(Self {
             proc_root,
-            names: ContainerNames::new(container_logs, runtimes),
+            names: ContainerNames::new(kubelet_logs, runtimes),
             cgroups: CgroupTree { root, containers: HashMap::new(), last_walk: None },
             container_users,
             text: Vec::new(),
@@ -121,9 +121,10 @@ impl FactsReader {
             if !waiting.given_up && now.since(waiting.since) >= NAMES_FOLLOW_MAX {
                 waiting.given_up = true;
                 let naming = names.complete_by_files(&mut waiting.container, now, counters);
-                let is_named = naming == Naming::Known;
+                let pod_is_named = waiting.container.pod.as_ref().is_some_and(|pod| pod.name.is_some());
+                let is_named = naming == Naming::Known || pod_is_named;
                 told.push((waiting.process, is_named.then(|| waiting.container.clone())));
-                return !is_named;
+                return naming != Naming::Known;
             }
             now.since(waiting.since) < REMEMBER_NAMELESS
         });

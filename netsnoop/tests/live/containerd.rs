@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::lab::agent::Agent;
 use crate::lab::containerd::Containerd;
@@ -53,7 +53,11 @@ fn pods_that_talk_are_named_on_both_ends_and_so_is_a_container_of_a_moment() {
     let outside = lab.add_outside();
     outside.ip("route add 198.18.79.0/24 via 198.18.78.1");
     let abroad = Actor::new(&outside, 10003).serve("serve tcp 198.18.78.2:7401");
-    let watch = Watch::start(&lab, &format!("-i any --runtime-socket {}", containerd.socket().display()));
+    let socket = containerd.socket().display().to_string();
+    let watch = Watch::start(
+        &lab,
+        &format!("-i any --runtime-socket {socket} --pod-label app.kubernetes.io/name --pod-label absent"),
+    );
     // The pods come while it watches.
     let shop = containerd.run_pod("shop", "web-1", SHOP);
     let tools = containerd.run_pod("tools", "cron-1", TOOLS);
@@ -77,7 +81,10 @@ fn pods_that_talk_are_named_on_both_ends_and_so_is_a_container_of_a_moment() {
     containerd.run_container(&shop, "worker", "nc 198.18.78.2 7401");
     abroad.wait_for("accept");
     watch.wait_for("what goes out", |record| {
-        record.server.port == 7401 && is_at(&record.client, ["shop", "web-1", SHOP, "worker"])
+        let labels = record.client.k8s.as_ref().and_then(|k8s| k8s.pointer("/pod/label"));
+        record.server.port == 7401
+            && is_at(&record.client, ["shop", "web-1", SHOP, "worker"])
+            && labels == Some(&json!({"app.kubernetes.io/name": "web-1"}))
     });
     assert!(watch.stop().status.success());
 }

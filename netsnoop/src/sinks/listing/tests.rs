@@ -46,7 +46,12 @@ fn process(pid: u32, name: &str, uid: u32) -> Process {
 }
 
 fn web_container() -> Arc<Container> {
-    let pod = Pod { uid: "1111".into(), name: Some("web-1".into()), namespace: Some("tools".into()) };
+    let pod = Pod {
+        uid: "1111".into(),
+        name: Some("web-1".into()),
+        namespace: Some("tools".into()),
+        labels: Box::new([("tier".into(), "front".into())]),
+    };
     Arc::new(Container {
         id: samples::CONTAINER_ID.into(),
         runtime: Some("containerd"),
@@ -476,7 +481,7 @@ fn everything_known_of_a_socket_is_this_line() {
         r#""inode":14,"uid":0},"netns":{"inode":4026532200,"cookie":7,"name":"tools/web-1"},"user":{"id":10001},"holders":"#,
         r#"[{"process":{"pid":300,"start_time":"TIME","name":"curl\u001b[2J"},"fds":[3],"user":{"id":10001},"#,
         r#""container":{"id":"CONTAINER","runtime":"containerd"},"k8s":{"namespace":{"name":"tools"},"pod":{"uid":"1111","#,
-        r#""name":"web-1"},"container":{"name":"app"}}}]}"#,
+        r#""name":"web-1","label":{"tier":"front"}},"container":{"name":"app"}}}]}"#,
         "\n"
     );
     let page = page("-o jsonl --pid 300");

@@ -25,9 +25,9 @@ pub(super) struct Containers<'a> {
 }
 
 impl<'a> Containers<'a> {
-    /// Knows none yet; `container_logs` is where the kubelet keeps its links.
-    pub(super) fn new(container_logs: &Path, counters: &'a Counters) -> Self {
-        Self { pods: PodNames::new(container_logs), counters, by_text: HashMap::new() }
+    /// Knows none yet; `kubelet_logs` is where the kubelet keeps logs.
+    pub(super) fn new(kubelet_logs: &Path, counters: &'a Counters) -> Self {
+        Self { pods: PodNames::new(kubelet_logs), counters, by_text: HashMap::new() }
     }
 
     /// The container of a process with this text in its `/proc/<pid>/cgroup`.

@@ -42,8 +42,8 @@ use crate::counters::Counters;
 pub struct InventorySettings {
     /// The node's proc file system.
     pub proc_root: PathBuf,
-    /// The kubelet's directory of log links, whose names tell pods (`/var/log/containers`).
-    pub container_logs: PathBuf,
+    /// Where the kubelet keeps logs of pods and links to them, whose names tell pods (`/var/log`).
+    pub kubelet_logs: PathBuf,
     /// The way to use: [`Rung::Iterator`], [`Rung::SockDiag`] or [`Rung::Proc`]; `None` is the first that works.
     pub via: Option<Rung>,
     /// Which sockets are wanted: the fewer, the faster.
@@ -130,7 +130,7 @@ fn by_iterator(
         unheld::add(&mut index, &mut draft, &held, settings.protocols);
     }
     if pids_are_known {
-        let mut containers = Containers::new(&settings.container_logs, counters);
+        let mut containers = Containers::new(&settings.kubelet_logs, counters);
         containers.complete(&mut draft, &index.proc_root, &held.cgroups);
     }
     interfaces::name(&mut index, &mut draft);
@@ -152,7 +152,7 @@ fn by_tables(
     draft.add_known(&index);
     let places: Vec<u32> = draft.places().collect();
     namespaces::read(&index, &mut draft, &places, (rung, settings.protocols), counters)?;
-    let mut containers = Containers::new(&settings.container_logs, counters);
+    let mut containers = Containers::new(&settings.kubelet_logs, counters);
     let descriptors = Descriptors::read(&index, &mut draft, &mut containers)
         .context("list the processes and what they hold")?;
     descriptors.join(&mut draft, settings.protocols);

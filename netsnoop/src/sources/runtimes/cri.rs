@@ -2,9 +2,10 @@
 //!
 //! The messages are those of `runtime.v1` in
 //! <https://github.com/kubernetes/cri-api/blob/v0.32.0/pkg/apis/runtime/v1/api.proto>, with the fields that are needed here: so
-//! nothing has to be compiled from it. v1 is spoken since containerd 1.6, CRI-O 1.20 and Kubernetes 1.23. Left out: labels.
+//! nothing has to be compiled from it. v1 is spoken since containerd 1.6, CRI-O 1.20 and Kubernetes 1.23. A sandbox has the
+//! labels of its pod as they were when it was made.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use anyhow::Context;
 use netsnoop_core::process::{Container, Pod};
 use tokio::sync::mpsc;
 
+use super::LabelKeys;
 use super::grpc::Channel;
 
 /// Pods that are remembered, so that a container's own takes no question. Beyond what any node runs.
@@ -22,13 +24,14 @@ const PODS_MAX: usize = 4096;
 pub(super) struct Cri {
     channel: Channel,
     runtime: Option<&'static str>,
+    labels: LabelKeys,
     /// By the id of their sandbox.
     pods: HashMap<String, Arc<Pod>>,
 }
 
 impl Cri {
     /// Connects, and asks what it is.
-    pub(super) async fn connect(socket: &Path) -> anyhow::Result<Self> {
+    pub(super) async fn connect(socket: &Path, labels: LabelKeys) -> anyhow::Result<Self> {
         let mut channel = Channel::connect(socket).await?;
         let version: VersionResponse =
             channel.ask("runtime.v1.RuntimeService/Version", &VersionRequest::default()).await?;
@@ -38,7 +41,7 @@ impl Cri {
             "docker" => Some("docker"),
             _ => None,
         };
-        Ok(Self { channel, runtime, pods: HashMap::new() })
+        Ok(Self { channel, runtime, labels, pods: HashMap::new() })
     }
 
     /// All containers that it knows, those that have ended too, and the sandboxes of their pods.
@@ -110,6 +113,7 @@ impl Cri {
                 uid: metadata.uid.into(),
                 name: Some(metadata.name.into()),
                 namespace: Some(metadata.namespace.into()),
+                labels: self.labels.choose(&sandbox.labels),
             });
             if self.pods.len() >= PODS_MAX {
                 self.pods.clear();
@@ -191,6 +195,8 @@ pub(super) struct ListedSandbox {
     pub(super) id: String,
     #[prost(message, optional, tag = "2")]
     pub(super) metadata: Option<SandboxMetadata>,
+    #[prost(btree_map = "string, string", tag = "5")]
+    pub(super) labels: BTreeMap<String, String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

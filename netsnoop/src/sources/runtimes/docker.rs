@@ -1,7 +1,8 @@
 //! Names by Docker's API, which Podman's service speaks too.
 //!
 //! `GET /containers/json` (<https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Container/operation/ContainerList>),
-//! without a version in the path, which both answer by their own. Left out: labels, but for those of Kubernetes.
+//! without a version in the path, which both answer by their own. Left out: labels, but for names of
+//! Kubernetes: of a pod's they are with the shim, which speaks CRI.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -84,8 +85,12 @@ impl Docker {
     fn container(&self, listed: Listed) -> Container {
         let labels = listed.labels.unwrap_or_default();
         let label = |name: &str| labels.get(name).map(|value| Arc::from(&**value));
-        let pod =
-            label(POD_UID).map(|uid| Pod { uid, name: label(POD_NAME), namespace: label(POD_NAMESPACE) });
+        let pod = label(POD_UID).map(|uid| Pod {
+            uid,
+            name: label(POD_NAME),
+            namespace: label(POD_NAMESPACE),
+            labels: Box::default(),
+        });
         let name = match &pod {
             Some(_) => label(CONTAINER_NAME).filter(|name| &**name != SANDBOX),
             None => own_name(&listed.names.unwrap_or_default()).map(Arc::from),

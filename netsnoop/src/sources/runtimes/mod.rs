@@ -9,7 +9,7 @@ mod docker;
 pub mod grpc;
 mod sockets;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,13 +42,40 @@ const CHANGES: usize = 64;
 
 /// Asks for life. Call it on a thread of its own.
 pub fn run(
-    sockets: &RuntimeSockets,
+    settings: &RuntimeSettings,
     wishes: &Wishes,
     tellers: Vec<NameTeller>,
     counters: Arc<Counters>,
 ) -> anyhow::Result<()> {
     let teller = Teller { tellers: tellers.into(), counters };
-    on_a_runtime_of_tokio(attend_all(sockets, wishes, &teller))
+    on_a_runtime_of_tokio(attend_all(settings, wishes, &teller))
+}
+
+/// Who is asked for names of containers, and for what besides.
+#[derive(Clone, Debug, Default)]
+pub struct RuntimeSettings {
+    /// Who.
+    pub sockets: RuntimeSockets,
+    /// Labels of pods that are wanted.
+    pub labels: LabelKeys,
+}
+
+/// Labels that are wanted, by their keys.
+#[derive(Clone, Debug, Default)]
+pub struct LabelKeys(Arc<[Arc<str>]>);
+
+impl LabelKeys {
+    /// These, each once.
+    pub fn new(keys: &[String]) -> Self {
+        let keys: BTreeSet<Arc<str>> = keys.iter().map(|key| Arc::from(&**key)).collect();
+        Self(keys.into_iter().collect())
+    }
+
+    /// Those of `labels` that are wanted, in the order of their keys.
+    pub fn choose(&self, labels: &BTreeMap<String, String>) -> Box<[(Arc<str>, Arc<str>)]> {
+        let wanted = self.0.iter();
+        wanted.filter_map(|key| Some((key.clone(), Arc::from(&**labels.get(&**key)?)))).collect()
+    }
 }
 
 /// What all runtimes know.
@@ -61,12 +88,14 @@ pub struct Known {
 }
 
 /// Asks all runtimes, and waits at most `patience` for each of them.
-pub fn ask_once(sockets: &RuntimeSockets, patience: Duration) -> anyhow::Result<Known> {
+pub fn ask_once(settings: &RuntimeSettings, patience: Duration) -> anyhow::Result<Known> {
     on_a_runtime_of_tokio(async {
         let mut asked = JoinSet::new();
-        for socket in sockets.find() {
+        for socket in settings.sockets.find() {
+            let labels = settings.labels.clone();
             asked.spawn(async move {
-                let answer = timeout(patience, async { Runtime::connect(&socket).await?.list().await }).await;
+                let list = async { Runtime::connect(&socket, labels).await?.list().await };
+                let answer = timeout(patience, list).await;
                 let answer = answer.context("it gave no answer").flatten();
                 answer.with_context(|| no_names_from(&socket))
             });
@@ -112,22 +141,23 @@ impl Teller {
 }
 
 /// Each runtime has a task of its own, so that none waits for another.
-async fn attend_all(sockets: &RuntimeSockets, wishes: &Wishes, teller: &Teller) {
+async fn attend_all(settings: &RuntimeSettings, wishes: &Wishes, teller: &Teller) {
     let mut attended: HashSet<PathBuf> = HashSet::new();
     loop {
-        for socket in sockets.find() {
+        for socket in settings.sockets.find() {
             if attended.insert(socket.clone()) {
-                tokio::spawn(attend_one(socket, wishes.clone(), teller.clone()));
+                let labels = settings.labels.clone();
+                tokio::spawn(attend_one((socket, labels), wishes.clone(), teller.clone()));
             }
         }
         sleep(LOOK_EVERY).await;
     }
 }
 
-async fn attend_one(socket: PathBuf, wishes: Wishes, teller: Teller) {
+async fn attend_one((socket, labels): (PathBuf, LabelKeys), wishes: Wishes, teller: Teller) {
     let mut complained = String::new();
     loop {
-        let failure = match in_time(Runtime::connect(&socket)).await {
+        let failure = match in_time(Runtime::connect(&socket, labels.clone())).await {
             Ok(runtime) => {
                 log::info!("containers and pods have names from {}", socket.display());
                 serve(runtime, wishes.subscribe(), &teller).await
@@ -187,9 +217,9 @@ enum Runtime {
 }
 
 impl Runtime {
-    async fn connect(socket: &Path) -> anyhow::Result<Self> {
+    async fn connect(socket: &Path, labels: LabelKeys) -> anyhow::Result<Self> {
         Ok(match Api::of(socket) {
-            Api::Cri => Self::Cri(Cri::connect(socket).await?),
+            Api::Cri => Self::Cri(Cri::connect(socket, labels).await?),
             Api::Docker(runtime) => Self::Docker(Docker::connect(socket, runtime).await?),
         })
     }

@@ -48,7 +48,10 @@ fn answer(path: &str, question: &[u8]) -> Vec<u8> {
         Some("ListPodSandbox") => {
             let metadata =
                 SandboxMetadata { name: "web-1".into(), uid: "u-1".into(), namespace: "tools".into() };
-            let sandbox = ListedSandbox { id: SANDBOX.into(), metadata: Some(metadata) };
+            let labels =
+                [("app", "web"), ("tier", "front")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+            let sandbox =
+                ListedSandbox { id: SANDBOX.into(), metadata: Some(metadata), labels: labels.into() };
             ListPodSandboxResponse { items: vec![sandbox].into_iter().filter(|s| wants(&s.id)).collect() }
                 .encode_to_vec()
         }
@@ -126,7 +129,15 @@ fn called(container: &Container) -> String {
         pod.and_then(|pod| pod.name.as_deref()),
         container.name.as_deref(),
     ];
-    format!("{} {}", container.id, parts.map(|part| part.unwrap_or("-")).join("/"))
+    let labels = pod.into_iter().flat_map(|pod| &pod.labels).map(|(key, value)| format!(" {key}={value}"));
+    let names = parts.map(|part| part.unwrap_or("-")).join("/");
+    format!("{} {names}{}", container.id, labels.collect::<String>())
+}
+
+/// One of the two labels of the pod is wanted.
+fn settings(sockets: Vec<PathBuf>) -> RuntimeSettings {
+    let keys = ["app", "absent"].map(str::to_owned);
+    RuntimeSettings { sockets: RuntimeSockets::Only(sockets), labels: LabelKeys::new(&keys) }
 }
 
 fn ask(sockets: &[(&str, Manner)]) -> (Vec<String>, Vec<String>) {
@@ -136,8 +147,7 @@ fn ask(sockets: &[(&str, Manner)]) -> (Vec<String>, Vec<String>) {
         play(path, *manner);
     }
     let nowhere = place.path().join("nowhere.sock");
-    let sockets = RuntimeSockets::Only([paths, vec![nowhere]].concat());
-    let told = ask_once(&sockets, Duration::from_secs(1)).unwrap();
+    let told = ask_once(&settings([paths, vec![nowhere]].concat()), Duration::from_secs(1)).unwrap();
     let mut names: Vec<String> = told.containers.iter().map(called).collect();
     names.sort();
     (names, told.amiss)
@@ -154,9 +164,9 @@ fn all_runtimes_tell_and_none_waits_for_another() {
     assert_eq!(
         names,
         [
-            "container-1 containerd/tools/web-1/app",
+            "container-1 containerd/tools/web-1/app app=web",
             "container-2 docker/-/-/db",
-            "sandbox-1 containerd/tools/web-1/-"
+            "sandbox-1 containerd/tools/web-1/- app=web"
         ]
     );
     assert_eq!(amiss.len(), 3, "{amiss:#?}");
@@ -174,7 +184,7 @@ fn attend(manner: Manner, wish: Option<&str>) -> String {
     let wishes = Wishes::default();
     let (asker, teller) = wishes.asker(bell.clone());
     let attended = wishes.clone();
-    thread::spawn(move || run(&RuntimeSockets::Only(vec![socket]), &attended, vec![teller], Arc::default()));
+    thread::spawn(move || run(&settings(vec![socket]), &attended, vec![teller], Arc::default()));
     let mut wish = wish.map(Arc::from);
     loop {
         poll(&mut [PollFd::new(&bell.as_fd(), PollFlags::IN)], None).unwrap();
@@ -194,13 +204,13 @@ fn attend(manner: Manner, wish: Option<&str>) -> String {
 
 #[test]
 fn a_container_that_is_met_is_asked_for() {
-    assert_eq!(attend(Manner::Answers, Some(APP)), "container-1 containerd/tools/web-1/app");
-    assert_eq!(attend(Manner::Answers, Some(SANDBOX)), "sandbox-1 containerd/tools/web-1/-");
+    assert_eq!(attend(Manner::Answers, Some(APP)), "container-1 containerd/tools/web-1/app app=web");
+    assert_eq!(attend(Manner::Answers, Some(SANDBOX)), "sandbox-1 containerd/tools/web-1/- app=web");
 }
 
 #[test]
 fn a_change_is_looked_at_unasked() {
-    assert_eq!(attend(Manner::TellsChanges, None), "container-1 containerd/tools/web-1/app");
+    assert_eq!(attend(Manner::TellsChanges, None), "container-1 containerd/tools/web-1/app app=web");
 }
 
 #[test]

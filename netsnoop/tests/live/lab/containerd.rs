@@ -94,6 +94,7 @@ impl Containerd {
         let config = SandboxConfig {
             metadata: Some(metadata),
             hostname: name.into(),
+            labels: [("app.kubernetes.io/name".to_owned(), name.to_owned())].into(),
             linux: Some(LinuxSandboxConfig { cgroup_parent }),
         };
         let made: SandboxId = self.ask("RunPodSandbox", &RunPodSandbox { config: Some(config.clone()) });

@@ -1,6 +1,8 @@
 //! What a kubelet says to a container runtime, as far as the tests' pods need it: `runtime.v1` of
 //! <https://github.com/kubernetes/cri-api/blob/v0.32.0/pkg/apis/runtime/v1/api.proto>.
 
+use std::collections::BTreeMap;
+
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct SandboxMetadata {
     #[prost(string, tag = "1")]
@@ -23,6 +25,8 @@ pub(crate) struct SandboxConfig {
     pub(crate) metadata: Option<SandboxMetadata>,
     #[prost(string, tag = "2")]
     pub(crate) hostname: String,
+    #[prost(btree_map = "string, string", tag = "6")]
+    pub(crate) labels: BTreeMap<String, String>,
     #[prost(message, optional, tag = "8")]
     pub(crate) linux: Option<LinuxSandboxConfig>,
 }
