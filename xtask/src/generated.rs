@@ -17,6 +17,14 @@ pub(crate) struct Generated {
 }
 
 impl Generated {
+    /// Whether this is what stands between the two lines.
+    pub(crate) fn holds(&self, text: &str) -> Result<bool> {
+        let Self { path, begin, end } = self;
+        let place = shell::workspace().join(path);
+        let page = fs::read_to_string(&place).with_context(|| format!("reading {}", place.display()))?;
+        Ok(page.contains(&format!("{begin}\n{text}{end}")))
+    }
+
     /// Replaces what stands between the two lines.
     pub(crate) fn write(&self, text: &str) -> Result<()> {
         let Self { path, begin, end } = self;

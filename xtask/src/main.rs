@@ -7,6 +7,7 @@ mod dist;
 mod fuzz;
 mod generated;
 mod layers;
+mod manifests;
 mod prerequisites;
 mod run;
 mod shell;
@@ -53,6 +54,8 @@ enum Task {
     TruthHold(truth::HoldArguments),
     /// Build what is handed out: a static binary with manual pages and completions, as an archive
     Dist(dist::DistArguments),
+    /// Render what deploy/ has for Kubernetes, and check it without a cluster
+    Manifests(manifests::ManifestsArguments),
     /// Run the kernel-hook tests in guest kernels under QEMU
     VmTest(vm::VmArguments),
 }
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Task::TruthPlay(arguments) => truth::play(&arguments),
         Task::TruthHold(arguments) => truth::hold(&arguments),
         Task::Dist(arguments) => dist::dist(&arguments),
+        Task::Manifests(arguments) => manifests::manifests(&arguments),
         Task::VmTest(arguments) => vm::test(&arguments),
     };
     outcome.unwrap_or_else(|error| match writeln!(io::stderr().lock(), "xtask: {error:#}") {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::dist::static_build;
-use crate::{dist, prerequisites, shell, truth, vm};
+use crate::{dist, manifests, prerequisites, shell, truth, vm};
 
 /// What `test` and `ci` take.
 #[derive(clap::Args)]
@@ -124,6 +124,7 @@ fn run_all(arguments: &TestArguments, tally: &mut Tally) -> Result<()> {
         binary.run(&netsnoop, image.as_deref(), tally)?;
     }
     run_doc_tests(tally)?;
+    manifests::check(arguments.yes, &netsnoop, tally)?;
     truth::test_small(&netsnoop, tally)?;
     if arguments.without_vm {
         tally.skip("vm-test", "left out with --without-vm");
