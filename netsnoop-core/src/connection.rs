@@ -141,13 +141,55 @@ pub struct Nat {
     pub server: Option<Endpoint>,
 }
 
-/// Payload bytes of a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Io {
+/// How payload bytes were counted, weakest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum IoSource {
+    /// By the lengths of the datagrams that were captured: those that were not are missing.
+    Packets,
+    /// By the kernel, as told by the last look at its sockets: what came after that is missing.
+    SockDiag,
+    /// By the kernel, as told when the socket was closed: all of them.
+    KernelEvent,
+}
+
+impl IoSource {
+    /// All ways, weakest first.
+    pub const ALL: [Self; 3] = [Self::Packets, Self::SockDiag, Self::KernelEvent];
+
+    /// The name in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Packets => "packets",
+            Self::SockDiag => "sock_diag",
+            Self::KernelEvent => "kernel_event",
+        }
+    }
+}
+
+/// Payload bytes that went both ways.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Exchanged {
     /// From client to server.
     pub sent_bytes: u64,
     /// From server to client.
     pub received_bytes: u64,
+}
+
+impl Exchanged {
+    /// Adds `more`.
+    pub fn add(&mut self, more: Self) {
+        self.sent_bytes = self.sent_bytes.saturating_add(more.sent_bytes);
+        self.received_bytes = self.received_bytes.saturating_add(more.received_bytes);
+    }
+}
+
+/// Payload bytes of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Io {
+    /// How many.
+    pub exchanged: Exchanged,
+    /// How they were counted.
+    pub source: IoSource,
 }
 
 /// One line of a connection's life.
@@ -189,6 +231,9 @@ pub struct ConnectionRecord {
     pub names: Vec<LearntName>,
     /// Other names that the client's namespace had looked up and that led to the server too, the last one first.
     pub rival_names: Box<[Arc<str>]>,
-    /// Payload bytes, where the kernel counted them.
+    /// Payload bytes, where they were counted.
     pub io: Option<Io>,
+    /// Those of them that no record of this connection has told of before. Of a connection older than netsnoop, what
+    /// went before the first look at it is none of them.
+    pub untold: Exchanged,
 }

@@ -20,7 +20,7 @@ use crate::five_tuple::{Endpoint, FiveTuple, Transport};
 use crate::namespace::NamespaceKey;
 use crate::observation::{Act, KernelEvent, KernelSocket, SocketClose};
 use crate::process::{Comm, Process, ProcessId};
-use crate::socket::TcpState;
+use crate::socket::{Payload, TcpState};
 use crate::time::Timestamp;
 
 /// include/uapi/linux/in.h.
@@ -179,8 +179,10 @@ impl Record<'_> {
             from: TcpState(self.u8(offset_of!(CloseRecord, from_state))?),
             // Errnos end at 4095 (MAX_ERRNO, include/linux/err.h): what does not fit is no errno.
             error: u16::try_from(error).unwrap_or(u16::MAX),
-            sent_bytes: self.u64(offset_of!(CloseRecord, sent_bytes))?,
-            received_bytes: self.u64(offset_of!(CloseRecord, received_bytes))?,
+            payload: Payload {
+                sent: self.u64(offset_of!(CloseRecord, sent_bytes))?,
+                received: self.u64(offset_of!(CloseRecord, received_bytes))?,
+            },
         })
     }
 
@@ -431,7 +433,7 @@ mod tests {
             .put(offset_of!(CloseRecord, sent_bytes), &16_u64.to_ne_bytes())
             .put(offset_of!(CloseRecord, received_bytes), &2_u64.to_ne_bytes());
         let expected =
-            SocketClose { from: TcpState::SYN_SENT, error: 111, sent_bytes: 16, received_bytes: 2 };
+            SocketClose { from: TcpState::SYN_SENT, error: 111, payload: Payload { sent: 16, received: 2 } };
         assert_eq!(decode(&record.0).unwrap().act, Act::Closed(expected));
         assert_eq!(decode(&record.0).unwrap().process, None);
     }

@@ -12,7 +12,7 @@ use crate::packet::{Direction, PacketHeader};
 use crate::process::{Container, Process, ProcessFacts, ProcessId};
 use crate::resolution::Resolution;
 use crate::service::LearntName;
-use crate::socket::{SocketRow, TcpState};
+use crate::socket::{Payload, SocketRow, TcpState};
 use crate::time::Timestamp;
 use crate::translation::TranslationChange;
 
@@ -31,6 +31,10 @@ pub enum Observation {
     Sockets(SocketSnapshot),
     /// Which connections there are in a namespace.
     Pass(SocketPass),
+    /// How much connected TCP sockets of a namespace have sent and received.
+    Bytes(ByteLook),
+    /// All namespaces' sockets have been told of by [`Observation::Bytes`]: whatever else has grown is to be told too.
+    BytesEnd,
     /// What is known of a process.
     Process(ProcessId, ProcessFacts),
     /// The container of a process, now with its names; `None` if they will not be known. It comes after facts that said so.
@@ -112,10 +116,8 @@ pub struct SocketClose {
     pub from: TcpState,
     /// `sk_err`: 0, or an errno such as ECONNREFUSED, ECONNRESET, ETIMEDOUT.
     pub error: u16,
-    /// Payload bytes this socket sent and the peer acknowledged.
-    pub sent_bytes: u64,
-    /// Payload bytes this socket received.
-    pub received_bytes: u64,
+    /// What it sent and received.
+    pub payload: Payload,
 }
 
 /// The socket of a kernel event.
@@ -221,6 +223,28 @@ pub struct LivingSocket {
     pub cookie: Option<NonZeroU64>,
     /// The uid that made it.
     pub uid: Option<u32>,
+}
+
+/// Some of the connected TCP sockets of a namespace, with what the kernel has counted of each.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ByteLook {
+    /// The namespace.
+    pub namespace: NamespaceKey,
+    /// When the look began.
+    pub started: Timestamp,
+    /// The sockets.
+    pub sockets: Vec<CountedSocket>,
+}
+
+/// A connected socket and its payload so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CountedSocket {
+    /// Both addresses.
+    pub tuple: FiveTuple,
+    /// Its cookie.
+    pub cookie: Option<NonZeroU64>,
+    /// The payload.
+    pub payload: Payload,
 }
 
 /// What the connection tracking of one namespace told.

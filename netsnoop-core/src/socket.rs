@@ -58,6 +58,15 @@ impl TcpState {
     }
 }
 
+/// Payload of a TCP socket, as its kernel counted it: without SYN and FIN.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Payload {
+    /// Bytes it sent that were acknowledged.
+    pub sent: u64,
+    /// Bytes it received.
+    pub received: u64,
+}
+
 /// One row of a socket table, joined with the processes that hold it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SocketRow {

@@ -16,6 +16,8 @@ use crate::intake::Report;
 pub enum Told {
     /// A record.
     Record(Way, Arc<ConnectionRecord>),
+    /// What a connection that lives has exchanged meanwhile.
+    Progress(Arc<ConnectionRecord>),
     /// Somebody wants the metrics as they stand.
     Query(Box<MetricsQuery>),
     /// Somebody wants the counts for a later run.
@@ -52,6 +54,7 @@ pub struct Outlet {
     sender: SyncSender<Told>,
     counters: Arc<Counters>,
     lost: fn(&Counters) -> &Counter,
+    wants_progress: bool,
 }
 
 impl Outlet {
@@ -60,13 +63,30 @@ impl Outlet {
         sender: SyncSender<Told>,
         counters: Arc<Counters>,
         lost: fn(&Counters) -> &Counter,
+        wants_progress: bool,
     ) -> Self {
-        Self { sender, counters, lost }
+        Self { sender, counters, lost, wants_progress }
+    }
+
+    /// Whether the sink wants to know how far connections that live have got.
+    pub const fn wants_progress(&self) -> bool {
+        self.wants_progress
     }
 
     /// Hands a record over if there is room. A sink that has ended wants nothing more: that is no loss.
     pub fn offer(&self, way: Way, record: &Arc<ConnectionRecord>) {
-        if let Err(TrySendError::Full(_)) = self.sender.try_send(Told::Record(way, record.clone())) {
+        self.try_send(Told::Record(way, record.clone()));
+    }
+
+    /// Hands over what a living connection has exchanged, likewise, if that is wanted.
+    pub fn offer_progress(&self, record: &Arc<ConnectionRecord>) {
+        if self.wants_progress {
+            self.try_send(Told::Progress(record.clone()));
+        }
+    }
+
+    fn try_send(&self, told: Told) {
+        if let Err(TrySendError::Full(_)) = self.sender.try_send(told) {
             (self.lost)(&self.counters).add(1);
         }
     }

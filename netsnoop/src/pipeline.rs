@@ -45,6 +45,7 @@ use crate::sources::capture::{Capture, CaptureError, Progress};
 use crate::sources::ebpf::Ebpf;
 use crate::sources::ebpf::ring_buffer;
 use crate::sources::name_channel::Wishes;
+use crate::sources::socket_pass::Aims;
 use crate::startup::{self, Opened, OpenedWay};
 use serving::{Served, Serving, Surroundings};
 use sourcing::ContainerSources;
@@ -94,6 +95,8 @@ struct Plan {
     naming: Naming,
     /// Who tells of containers.
     containers: ContainerSources,
+    /// How often is told what connections exchange while they live.
+    counts_every: Option<Duration>,
 }
 
 /// How long it goes on.
@@ -118,6 +121,7 @@ pub fn watch(config: &WatchConfig) -> Result<(), Failure> {
         serving: None,
         naming: Naming::default(),
         containers,
+        counts_every: None,
     };
     run(&config.sources, plan)
 }
@@ -130,7 +134,16 @@ pub fn agent(config: &AgentConfig) -> Result<(), Failure> {
     let naming = Naming::new(&config.settings.services.name_wishes(), hash_seed()?, counters.clone());
     let queue = config.settings.limits.queue;
     let containers = container_sources(&config.sources);
-    let plan = Plan { outputs, queue, counters, span: Span::default(), serving, naming, containers };
+    let plan = Plan {
+        outputs,
+        queue,
+        counters,
+        span: Span::default(),
+        serving,
+        naming,
+        containers,
+        counts_every: Some(config.settings.bytes_every),
+    };
     run(&config.sources, plan)
 }
 
@@ -141,7 +154,16 @@ pub fn compare(config: &CompareConfig) -> Result<(), Failure> {
     // An end whose answer is on its way when the time is over is none that nobody could name.
     let span = Span { duration: Some(config.duration), patience: config.sources.settle };
     let (naming, containers) = (Naming::default(), container_sources(&config.sources));
-    let plan = Plan { outputs, queue: RECORDS, counters, span, serving: None, naming, containers };
+    let plan = Plan {
+        outputs,
+        queue: RECORDS,
+        counters,
+        span,
+        serving: None,
+        naming,
+        containers,
+        counts_every: None,
+    };
     run(&config.sources, plan)
 }
 
@@ -178,7 +200,7 @@ fn start(
     plan: Plan,
     (rungs, hearing): (Vec<(Way, RungSet)>, Bell),
 ) -> anyhow::Result<Running> {
-    let Plan { outputs, queue, counters, span, serving, naming, containers } = plan;
+    let Plan { outputs, queue, counters, span, serving, naming, containers, counts_every } = plan;
     let (inputs_in, inputs) = sync_channel(INTAKE_BATCHES);
     let (finished_in, finished) = tokio::sync::mpsc::channel(outputs.len().max(1));
     let (ended_in, ended_captures) = tokio::sync::mpsc::channel(captures.len().max(1));
@@ -205,8 +227,10 @@ fn start(
     let (mut tracks, mut tellers, wishes) = (Vec::new(), Vec::new(), Wishes::default());
     for (mut opened, reconciler) in ways {
         opened.lookups.hears_exits = !reconciler.hooks().process;
-        if !reconciler.hooks().connect && opened.tools.iterator.is_none() {
-            sourcing::start_passes(&opened.lookups, intake.clone())?;
+        let finds = !reconciler.hooks().connect && opened.tools.iterator.is_none();
+        let aims = Aims { finds, counts_every };
+        if aims.are_any() {
+            sourcing::start_passes(&opened.lookups, aims, intake.clone())?;
         }
         let way = opened.lookups.way;
         let (rescans, teller) = sourcing::start_lookups(opened, intake.clone(), &wishes)?;

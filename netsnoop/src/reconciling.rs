@@ -33,6 +33,10 @@ const TIMER_GRAIN: Duration = Duration::from_millis(5);
 /// intake that never runs empty.
 const BATCHES_AT_ONCE: usize = 64;
 
+/// Connections whose bytes are told while they live before the next inputs are looked at. All may have some, and what is told
+/// waits in the sink's queue.
+const PROGRESS_AT_ONCE: usize = 256;
+
 /// Where the reconcilers' answers and questions go.
 pub struct Outlets {
     /// To the sinks.
@@ -74,10 +78,10 @@ pub fn run(
     let mut this = Reconciling { tracks, decoded: Ledger::default(), naming, askers };
     while this.take(inputs) {
         this.tracks.iter_mut().for_each(|track| track.reconciler.handle_timeout(clock::now()));
-        this.serve_outlets();
+        this.serve_outlets(PROGRESS_AT_ONCE);
     }
     this.tracks.iter_mut().for_each(|track| track.reconciler.drain(clock::now()));
-    this.serve_outlets();
+    this.serve_outlets(usize::MAX);
     this.ledgers()
 }
 
@@ -85,7 +89,9 @@ impl Reconciling {
     /// Takes what waits, or waits for something. `false`: there will be no more.
     fn take(&mut self, inputs: &Receiver<Input>) -> bool {
         let due = self.tracks.iter().filter_map(|track| track.reconciler.poll_timeout()).min();
-        let patience = due.map_or(IDLE, |due| due.since(clock::now()).clamp(TIMER_GRAIN, IDLE));
+        let has_progress = self.tracks.iter().any(|track| track.reconciler.has_progress());
+        let longest = if has_progress { TIMER_GRAIN } else { IDLE };
+        let patience = due.map_or(longest, |due| due.since(clock::now()).clamp(TIMER_GRAIN, longest));
         let first = match inputs.recv_timeout(patience) {
             Ok(input) => input,
             Err(RecvTimeoutError::Timeout) => return true,
@@ -173,12 +179,19 @@ impl Reconciling {
         }
     }
 
-    fn serve_outlets(&mut self) {
+    /// Hands out what is to be told and asked; of what living connections have exchanged, `progress_max` of each.
+    fn serve_outlets(&mut self, progress_max: usize) {
         let now = clock::now();
         for Track { way, reconciler, outlets } in &mut self.tracks {
             while let Some(record) = reconciler.poll_record(now) {
                 let record = Arc::new(record);
                 outlets.records.iter().for_each(|outlet| outlet.offer(*way, &record));
+            }
+            if outlets.records.iter().any(Outlet::wants_progress) {
+                let progress = iter::from_fn(|| reconciler.poll_progress(now)).take(progress_max);
+                for record in progress.map(Arc::new) {
+                    outlets.records.iter().for_each(|outlet| outlet.offer_progress(&record));
+                }
             }
             if reconciler.poll_hearing(now) {
                 outlets.hearing.ring();

@@ -229,8 +229,7 @@ impl KernelAct {
             Self::Closed { from, error } => Act::Closed(SocketClose {
                 from: TcpState(from % 14),
                 error: error.into(),
-                sent_bytes: 1,
-                received_bytes: 2,
+                payload: Payload { sent: 1, received: 2 },
             }),
             Self::Exec => Act::Exec { executable: Some("/bin/true".into()) },
             Self::Exit => Act::Exit,

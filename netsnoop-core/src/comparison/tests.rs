@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::*;
 use crate::attribution::{Attribution, Evidence, Owner, Reason, RungSet};
-use crate::connection::{ConnectionState, EndRecord, Nat, Role};
+use crate::connection::{ConnectionState, EndRecord, Exchanged, Nat, Role};
 use crate::namespace::NamespaceKey;
 use crate::process::{Comm, Process, ProcessId};
 
@@ -61,6 +61,7 @@ fn record(client: Attribution) -> ConnectionRecord {
         names: Vec::new(),
         rival_names: alloc::boxed::Box::default(),
         io: None,
+        untold: Exchanged::default(),
     }
 }
 

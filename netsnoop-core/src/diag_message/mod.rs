@@ -6,6 +6,7 @@
 //! list does not show.
 
 mod question;
+mod tcp_info;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::num::{NonZeroU32, NonZeroU64};
@@ -13,7 +14,7 @@ use core::num::{NonZeroU32, NonZeroU64};
 use crate::inventory::{
     Addresses, ListedSocket, Protocol, ProtocolGroup, SocketEnd, SocketKind, UnixPath, VsockEnd,
 };
-use crate::socket::TcpState;
+use crate::socket::{Payload, TcpState};
 
 pub use question::{ALL_STATES, Question};
 
@@ -38,6 +39,8 @@ const HEADER_BYTES: usize = 16;
 pub enum Answer {
     /// A socket, without namespace and holders.
     Socket(ListedSocket),
+    /// A connected TCP socket likewise, and its payload, if that was asked for.
+    Counted(ListedSocket, Payload),
     /// That was all.
     Done {
         /// The kernel says that something may be missing, as it changed meanwhile.
@@ -65,7 +68,7 @@ pub fn answers(question: Question, datagram: &[u8]) -> impl Iterator<Item = Answ
             DONE if body.i32(0).is_some_and(i32::is_negative) => refused(&body),
             DONE => Answer::Done { interrupted: header.flags & INTERRUPTED != 0 },
             ERROR => refused(&body),
-            _ => socket_of(question, &body).map_or(Answer::Unreadable, Answer::Socket),
+            _ => described(question, &body).unwrap_or(Answer::Unreadable),
         })
     })
 }
@@ -88,6 +91,15 @@ fn split_message<'a>(rest: &mut &'a [u8]) -> Option<(Header, Bytes<'a>)> {
     let header = Header { kind: all.u16(4)?, flags: all.u16(6)? };
     *rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     Some((header, Bytes(body)))
+}
+
+fn described(question: Question, body: &Bytes<'_>) -> Option<Answer> {
+    let socket = socket_of(question, body)?;
+    let payload = question.asks_for_payload().then(|| tcp_info::payload(body)).flatten();
+    Some(match payload {
+        Some(payload) => Answer::Counted(socket, payload),
+        None => Answer::Socket(socket),
+    })
 }
 
 fn socket_of(question: Question, body: &Bytes<'_>) -> Option<ListedSocket> {
@@ -218,6 +230,10 @@ impl<'a> Bytes<'a> {
 
     fn u16(&self, offset: usize) -> Option<u16> {
         self.array(offset).map(u16::from_ne_bytes)
+    }
+
+    fn u64(&self, offset: usize) -> Option<u64> {
+        self.array(offset).map(u64::from_ne_bytes)
     }
 
     fn u32(&self, offset: usize) -> Option<u32> {
@@ -366,6 +382,37 @@ mod tests {
         let addresses =
             Addresses::Vsock { local: VsockEnd { cid: u32::MAX, port: 2024 }, remote: VsockEnd::ANY };
         check(ProtocolGroup::Vsock, &vsock, &base(Protocol::Vsock(SocketKind::STREAM), 10, addresses));
+    }
+
+    #[test]
+    fn payload_where_it_is_asked_for() {
+        // What a client and a server said of 20,000 bytes one way and 777 back: the client's SYN is acknowledged as a byte,
+        // and so is a FIN, once it has come; 5,000 bytes were sent twice.
+        let check = |state: u8, told: [u64; 4], length: usize, expected: Option<(u64, u64)>| {
+            let mut info = vec![0; 232];
+            info[0] = state;
+            let [acked, received, sent, again] = told;
+            for (offset, count) in [(120, acked), (128, received), (200, sent), (208, again)] {
+                info[offset..offset + 8].copy_from_slice(&count.to_ne_bytes());
+            }
+            let head = [&[AF_INET, state, 0, 0][..], &words(&[0; 17])].concat();
+            let body = [&head[..], &attribute(8, &[0]), &attribute(2, &info[..length])].concat();
+            let datagram = message(SOCK_DIAG_BY_FAMILY, &body);
+            let payload = |question| match answers(question, &datagram).next() {
+                Some(Answer::Counted(_, payload)) => Some((payload.sent, payload.received)),
+                Some(Answer::Socket(_)) => None,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(payload(Question::TCP_OF_BOTH_FAMILIES.with_payload()), expected, "{state} {told:?}");
+            assert_eq!(payload(Question::TCP_OF_BOTH_FAMILIES), None);
+        };
+        check(1, [20_001, 777, 25_000, 5_000], 232, Some((20_000, 777)));
+        check(1, [777, 20_000, 777, 0], 232, Some((777, 20_000)));
+        check(5, [20_002, 777, 25_000, 5_000], 232, Some((20_000, 777)));
+        check(8, [777, 20_001, 777, 0], 232, Some((777, 20_000)));
+        // Before Linux 4.19, and before 4.1.
+        check(1, [777, 20_000, 0, 0], 192, Some((777, 20_000)));
+        check(1, [777, 20_000, 0, 0], 104, None);
     }
 
     #[test]

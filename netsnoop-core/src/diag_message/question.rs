@@ -4,6 +4,7 @@ use core::net::IpAddr;
 
 use alloc::vec::Vec;
 
+use super::tcp_info::INET_DIAG_INFO;
 use super::{AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, AF_UNSPEC, AF_VSOCK, HEADER_BYTES};
 use crate::five_tuple::{Endpoint, FiveTuple, Transport};
 use crate::inventory::ProtocolGroup;
@@ -27,11 +28,13 @@ pub struct Question {
     protocol: u8,
     /// The port of its own that a socket must have; 0 is any.
     port: u16,
+    /// What else is to be told of an Internet socket, a bit each.
+    extensions: u8,
 }
 
 impl Question {
     const fn new(group: ProtocolGroup, family: u8, protocol: u8) -> Self {
-        Self { group, family, protocol, port: 0 }
+        Self { group, family, protocol, port: 0, extensions: 0 }
     }
 
     /// The questions that list all sockets of a group; none if sock_diag knows no such sockets.
@@ -87,6 +90,16 @@ impl Question {
         Self { port, ..self }
     }
 
+    /// The same with what TCP sockets have sent and received.
+    pub const fn with_payload(self) -> Self {
+        Self { extensions: 1 << (INET_DIAG_INFO - 1), ..self }
+    }
+
+    /// Whether it asks for that.
+    pub(super) const fn asks_for_payload(self) -> bool {
+        self.extensions != 0
+    }
+
     /// Whether it asks for IPv6 sockets alone.
     pub const fn is_ipv6(self) -> bool {
         self.family == AF_INET6
@@ -126,7 +139,10 @@ impl Question {
         // The older question has lengths of addresses in place of the protocol, which its type tells.
         let is_older = self.family == AF_UNSPEC;
         let kind = if is_older { TCPDIAG_GETSOCK } else { SOCK_DIAG_BY_FAMILY };
-        let asked = [self.family, if is_older { 0 } else { self.protocol }, 0, 0];
+        let asked = match is_older {
+            true => [self.family, 0, 0, self.extensions],
+            false => [self.family, self.protocol, self.extensions, 0],
+        };
         let length = HEADER_BYTES + asked.len() + body.len();
         let mut message = Vec::with_capacity(length);
         // It is below a hundred.

@@ -6,15 +6,15 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::byte_counts::ByteCounts;
 use super::living_table::Tabled;
 use super::namespace_table::{NamespaceId, Place};
 use super::path::Path;
 use super::resumed::Resumed;
 use crate::attribution::{Attribution, Evidence, Owner, Reason, Refinement, Rung, RungSet};
-use crate::connection::{ConnectionState, Io, Role};
+use crate::connection::{ConnectionState, Role};
 use crate::five_tuple::{Endpoint, FiveTuple, Transport};
 use crate::namespace::NamespaceKey;
-use crate::observation::SocketClose;
 use crate::service::LearntName;
 use crate::time::Timestamp;
 
@@ -70,7 +70,7 @@ pub(super) struct End {
     pub(super) looks: u8,
     /// When the socket tables that told its owner had been read.
     pub(super) looked_at: Option<Timestamp>,
-    pub(super) closed: Option<SocketClose>,
+    pub(super) closed: bool,
     pub(super) sent_fin: bool,
     /// What passes over the tables tell of its socket.
     pub(super) tabled: Tabled,
@@ -92,7 +92,7 @@ impl End {
             search: Search::NotAsked,
             looks: 0,
             looked_at: None,
-            closed: None,
+            closed: false,
             sent_fin: false,
             tabled: Tabled::Never,
         }
@@ -191,6 +191,8 @@ pub(super) struct Flow {
     pub(super) resumed: Option<Resumed>,
     /// How often they were.
     pub(super) doubts: u8,
+    /// Its payload.
+    pub(super) bytes: ByteCounts,
     /// Where it is renamed on its way, if it is. The ends' endpoints are then those of before all of it.
     pub(super) path: Option<Box<Path>>,
 }
@@ -226,6 +228,7 @@ impl Flow {
             lookup_at: at,
             resumed: None,
             doubts: 0,
+            bytes: ByteCounts::default(),
             path: None,
         }
     }
@@ -302,6 +305,12 @@ impl Flow {
         !self.preexisting && self.found_after.is_none()
     }
 
+    /// It was seen to begin after all.
+    pub(super) fn begins_in_our_time(&mut self) {
+        self.preexisting = false;
+        self.bytes.begin_at_none();
+    }
+
     /// Refines one end's attribution; what was told before and is different now becomes an update.
     pub(super) fn attribute(
         &mut self,
@@ -370,24 +379,6 @@ impl Flow {
         let waiting = self.ends.iter_mut().map(|end| &mut end.attribution);
         for attribution in waiting.filter(|attribution| attribution.reason() == Some(Reason::Pending)) {
             attribution.owner = Owner::Unattributed(Reason::GoneBeforeLookup);
-        }
-    }
-
-    /// Payload bytes as the kernel counted them, at either end.
-    pub(super) fn io(&self) -> Option<Io> {
-        let client = self.end(self.client).closed;
-        let server = self.end(self.client.other()).closed;
-        match (client, server) {
-            (None, None) => None,
-            (Some(own), None) => Some(Io { sent_bytes: own.sent_bytes, received_bytes: own.received_bytes }),
-            (None, Some(peer)) => {
-                Some(Io { sent_bytes: peer.received_bytes, received_bytes: peer.sent_bytes })
-            }
-            // Each side knows best what it sent; what was acknowledged may lag behind what was received.
-            (Some(own), Some(peer)) => Some(Io {
-                sent_bytes: own.sent_bytes.max(peer.received_bytes),
-                received_bytes: peer.sent_bytes.max(own.received_bytes),
-            }),
         }
     }
 }

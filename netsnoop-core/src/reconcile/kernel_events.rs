@@ -11,7 +11,7 @@ use super::namespace_table::{NamespaceId, Place};
 use super::places::Missing;
 use super::translation::FirstSight;
 use crate::attribution::{Attribution, Evidence, Owner};
-use crate::connection::{ConnectionState, Role};
+use crate::connection::{ConnectionState, IoSource, Role};
 use crate::five_tuple::Transport;
 use crate::observation::{Act, KernelEvent, KernelSocket, SocketClose};
 use crate::process::Process;
@@ -151,7 +151,7 @@ impl Reconciler {
     fn connected(&mut self, now: Timestamp, seen: &SocketEvent) -> Option<(FlowId, Side)> {
         let (id, side) = self.locate_or_open(now, seen, true);
         let flow = self.flows.get_mut(id)?;
-        flow.preexisting = false;
+        flow.begins_in_our_time();
         flow.learn_role(side, Role::Syscall);
         self.attribute_event(id, side, seen, Evidence::KernelEvent);
         Some((id, side))
@@ -219,7 +219,8 @@ impl Reconciler {
         let flow = self.flows.get_mut(id)?;
         let by_client = flow.client == side;
         let refused = close.from == TcpState::SYN_SENT && close.error != 0 && close.error != errno::ETIMEDOUT;
-        flow.end_mut(side).closed = Some(close);
+        flow.end_mut(side).closed = true;
+        flow.count_socket(side, close.payload, IoSource::KernelEvent);
         flow.advance(end_state(close), seen.at);
         if refused && by_client {
             self.nobody_listens(id, side.other());

@@ -49,6 +49,7 @@ impl Reconciler {
         let waiting: Vec<FlowId> =
             self.flows.iter().filter(|(_, flow)| !flow.closed).map(|(id, _)| id).collect();
         waiting.into_iter().for_each(|id| self.review(now, id));
+        self.tell_bytes_of(|_| true);
     }
 
     /// Looks at a connection after something about it changed: what to ask, what to tell, when to look again.
@@ -197,9 +198,7 @@ impl Reconciler {
         let tcp = flow.transport == Transport::Tcp;
         let mut local = flow.both().into_iter().filter(|(_, end)| end.is_local());
         let told = !(tcp && self.settings.hooks.close)
-            || local.all(|(_, end)| {
-                end.closed.is_some() || !end.is_hooked() && end.attribution.reason().is_some()
-            });
+            || local.all(|(_, end)| end.closed || !end.is_hooked() && end.attribution.reason().is_some());
         let waited = now >= ended + self.patience() && self.has_heard_of(now, ended);
         // A short connection's owner may be in an answer that is on its way.
         let asked = flow

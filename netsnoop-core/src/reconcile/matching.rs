@@ -91,7 +91,7 @@ impl Reconciler {
             return None;
         }
         // The address of a socket that was closed is soon that of another one.
-        if both_addressed && near.closed.is_none() {
+        if both_addressed && !near.closed {
             return Some(Fit::Socket);
         }
         if sequence == Some(true) {

@@ -3,7 +3,8 @@
 //! [`Reconciler`] has one shape, without IO, clock or log:
 //! - [`Reconciler::handle`] takes one observation,
 //! - [`Reconciler::handle_timeout`] lets time pass,
-//! - [`Reconciler::poll_record`] hands out what is to be told,
+//! - [`Reconciler::poll_record`] hands out what is to be told, [`Reconciler::poll_progress`] what those that live have
+//!   exchanged meanwhile,
 //! - [`Reconciler::poll_rescan`] hands out what is to be asked, [`Reconciler::poll_hearing`] whether to ask how far
 //!   connection tracking has been read,
 //! - [`Reconciler::poll_timeout`] says when `handle_timeout` is next worth calling.
@@ -11,6 +12,8 @@
 //! Call `handle` or `handle_timeout`, then the polls until they return `None`.
 
 mod address_claims;
+mod byte_counts;
+mod byte_looks;
 mod flow;
 mod flow_index;
 mod flow_table;
@@ -103,6 +106,10 @@ pub struct Reconciler {
     questions: Questions,
     /// Connections with something to tell.
     ready: VecDeque<FlowId>,
+    /// Connections that may have exchanged more than has been told.
+    grown: VecDeque<FlowId>,
+    /// When all had been looked at last for that.
+    bytes_ended: Timestamp,
     /// What the last topology was found to lack.
     missing: Option<Missing>,
     /// Connections with an end that the next topology may place.
@@ -139,6 +146,8 @@ impl Reconciler {
             unplaced_resolutions: VecDeque::new(),
             questions: Questions::new(hasher, settings.questions_max),
             ready: VecDeque::new(),
+            grown: VecDeque::new(),
+            bytes_ended: Timestamp::default(),
             missing: None,
             unplaced: Vec::new(),
             ledger: Ledger::default(),
@@ -162,6 +171,8 @@ impl Reconciler {
             Observation::Kernel(event) => self.handle_kernel_event(now, event),
             Observation::Sockets(snapshot) => self.handle_snapshot(now, snapshot),
             Observation::Pass(pass) => self.handle_pass(now, pass),
+            Observation::Bytes(look) => self.handle_bytes(&look),
+            Observation::BytesEnd => self.handle_bytes_end(now),
             Observation::PacketsUntil(until) => self.handle_packets_until(now, until),
             Observation::Process(id, facts) => {
                 self.questions.process_answered();
@@ -196,6 +207,23 @@ impl Reconciler {
             }
         }
         None
+    }
+
+    /// The next connection that lives and has exchanged more than has been told, as it stands. Only looks at the bytes of
+    /// sockets have any told of, before the end.
+    pub fn poll_progress(&mut self, now: Timestamp) -> Option<ConnectionRecord> {
+        while let Some(id) = self.grown.pop_front() {
+            if let Some(record) = self.progress(now, id) {
+                return Some(record);
+            }
+        }
+        None
+    }
+
+    /// Whether [`Self::poll_progress`] may have one. There may be as many as connections: whoever asks need not take all at
+    /// once.
+    pub fn has_progress(&self) -> bool {
+        !self.grown.is_empty()
     }
 
     /// The next question for the sources.

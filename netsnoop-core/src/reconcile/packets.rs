@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use super::Reconciler;
+use super::byte_counts::SeenOn;
 use super::flow::Side;
 use super::flow_table::FlowId;
 use super::matching::Sighting;
@@ -30,7 +31,7 @@ impl Reconciler {
             PacketContent::Tcp { flags, sequence, acknowledgement, .. } => {
                 self.handle_tcp(now, packet, (flags, sequence, acknowledgement))
             }
-            PacketContent::Udp { .. } => self.handle_udp(now, packet),
+            PacketContent::Udp { payload_length } => self.handle_udp(now, packet, payload_length),
             PacketContent::Unreachable => self.handle_unreachable(packet, tuple),
         };
         let Some(id) = id else { return };
@@ -95,7 +96,8 @@ impl Reconciler {
                 flow.first_seen = flow.first_seen.min(packet.at);
             }
             flow.isn = seen.isn;
-            (flow.preexisting, flow.found_after) = (false, None);
+            flow.begins_in_our_time();
+            flow.found_after = None;
             flow.learn_role(client, Role::Syn);
             if answer {
                 flow.advance(ConnectionState::Established, packet.at);
@@ -135,12 +137,14 @@ impl Reconciler {
         }
     }
 
-    fn handle_udp(&mut self, now: Timestamp, packet: &PacketSighting) -> Option<FlowId> {
+    fn handle_udp(&mut self, now: Timestamp, packet: &PacketSighting, length: u32) -> Option<FlowId> {
         let seen = self.sighting(packet, packet.header.tuple);
         let (id, sender) = self.locate_or_add(now, packet, &seen);
         self.doubt_after_silence(now, id, packet.at);
         let flow = self.flows.get_mut(id)?;
         flow.learn_role(sender, Role::FirstDatagram);
+        let seen_on = SeenOn::new(packet.interface, packet.direction);
+        flow.bytes.count_datagram(sender, seen_on, length);
         flow.advance(ConnectionState::Established, packet.at);
         Some(id)
     }

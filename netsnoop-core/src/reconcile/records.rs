@@ -6,7 +6,7 @@ use super::Reconciler;
 use super::flow::{End, Flow, Side};
 use super::flow_table::FlowId;
 use crate::attribution::Attribution;
-use crate::connection::{ConnectionId, ConnectionRecord, EndRecord, Nat, RecordEvent, Role};
+use crate::connection::{ConnectionId, ConnectionRecord, EndRecord, Exchanged, Nat, RecordEvent, Role};
 use crate::five_tuple::Endpoint;
 use crate::process::ProcessFacts;
 use crate::service::Service;
@@ -41,9 +41,34 @@ impl Reconciler {
                 self.ledger.connections_closed += 1;
             }
         }
-        let record = self.flows.get(id).map(|flow| self.render(now, id, flow, event));
+        let record = match event {
+            RecordEvent::Close => self.render_with_bytes(now, id, event),
+            RecordEvent::Open | RecordEvent::Update => {
+                self.flows.get(id).map(|flow| self.render(now, id, flow, event))
+            }
+        };
         self.review(now, id);
         record
+    }
+
+    /// How a connection that lives stands, if it has exchanged anything that has not been told of.
+    pub(super) fn progress(&mut self, now: Timestamp, id: FlowId) -> Option<ConnectionRecord> {
+        let flow = self.flows.get(id)?;
+        let is_told = flow.opened && !flow.closed && flow.bytes.has_untold();
+        is_told.then(|| self.render_with_bytes(now, id, RecordEvent::Update)).flatten()
+    }
+
+    /// The record, with the bytes counted so far. From then on those have been told of.
+    fn render_with_bytes(
+        &mut self,
+        now: Timestamp,
+        id: FlowId,
+        event: RecordEvent,
+    ) -> Option<ConnectionRecord> {
+        let flow = self.flows.get_mut(id)?;
+        let (io, untold) = (flow.bytes.total(flow.client), flow.bytes.take_untold(flow.client));
+        let flow = self.flows.get(id)?;
+        Some(ConnectionRecord { io, untold, ..self.render(now, id, flow, event) })
     }
 
     fn learn_service(&mut self, id: FlowId) {
@@ -94,7 +119,8 @@ impl Reconciler {
             service: self.service_at(flow, server),
             names: flow.names.clone(),
             rival_names: flow.rival_names.clone(),
-            io: (event == RecordEvent::Close).then(|| flow.io()).flatten(),
+            io: None,
+            untold: Exchanged::default(),
         }
     }
 

@@ -211,7 +211,7 @@ impl Reconciler {
         let both = self.flows.get(kept).zip(self.flows.get(other));
         let Some(of_other) = both.and_then(|(kept, other)| matching_side(kept, other)) else { return };
         if both.is_some_and(|(kept, other)| kept.opened && other.opened) {
-            return self.end_double(now, other);
+            return self.end_double(now, kept, (other, of_other));
         }
         let Some(gone) = self.flows.remove(other) else { return };
         let Some(flow) = self.flows.get_mut(kept) else { return };
@@ -231,10 +231,14 @@ impl Reconciler {
     }
 
     /// A connection that was told of twice: the second one is ended, so that nobody waits for its end.
-    fn end_double(&mut self, now: Timestamp, double: FlowId) {
+    fn end_double(&mut self, now: Timestamp, kept: FlowId, (double, side_a_of_double): (FlowId, Side)) {
         self.ledger.connections_told_twice += 1;
-        if let Some(flow) = self.flows.get_mut(double) {
+        let counted = self.flows.get_mut(double).map(|flow| {
             flow.advance(ConnectionState::Closed, flow.last_seen);
+            flow.bytes.hand_over()
+        });
+        if let (Some(counted), Some(flow)) = (counted, self.flows.get_mut(kept)) {
+            flow.bytes.take_over(&counted, side_a_of_double);
         }
         self.review(now, double);
     }
@@ -282,7 +286,7 @@ fn matching_side(one: &Flow, other: &Flow) -> Option<Side> {
 /// Has `mine` take what `its` knows better of the same end. `is_own`: `its` was seen under the end's own address.
 fn take_better(mine: &mut End, its: &End, is_own: bool) {
     mine.sent_fin |= its.sent_fin;
-    mine.closed = mine.closed.or(its.closed);
+    mine.closed |= its.closed;
     let knows_better = its.place_certain && !mine.place_certain || mine.place == Place::Unknown;
     let knows_as_well = its.place == mine.place && mine.attribution.is_weaker_than(&its.attribution);
     if is_own && (knows_better || knows_as_well && !mine.place_certain) {
@@ -300,7 +304,10 @@ impl Flow {
         self.last_seen = self.last_seen.max(gone.last_seen);
         self.lookup_at = self.lookup_at.min(gone.lookup_at);
         let is_found = self.is_known_by_tables_alone() && gone.is_known_by_tables_alone();
-        self.preexisting &= gone.preexisting;
+        if !gone.preexisting {
+            self.begins_in_our_time();
+        }
+        self.bytes.take_over(&gone.bytes, side_a_of_gone);
         let found_after = self.found_after.or(gone.found_after);
         self.found_after = found_after.filter(|_| is_found && !self.preexisting);
         self.isn = self.isn.or(gone.isn);

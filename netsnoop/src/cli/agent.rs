@@ -30,6 +30,7 @@ The file names services and says where results go. It is YAML:
     textfile: {path: /var/lib/prometheus/node-exporter/netsnoop.prom, interval: 15s}
     jsonl: {path: /var/log/netsnoop.jsonl, max_size: 64MiB, keep: 3}
   state: {path: /var/lib/netsnoop/state.json, interval: 30s}  # counts go on after a restart
+  bytes: {interval: 15s}                # how often bytes of connections that live are looked at
   limits:
     series: 10000                       # sets of labels; connections beyond are counted as `other`
     queue: 65536                        # records that may wait for an output
@@ -45,7 +46,7 @@ EXAMPLES
 
 SIGNALS
   SIGHUP reads the file again, for services, users and toolforge_metric; a broken file leaves all
-  as it is. Outputs, state, limits, ips_to_listen_to and the first sni, host or dns take a
+  as it is. Outputs, state, bytes, limits, ips_to_listen_to and the first sni, host or dns take a
   restart, which it says. SIGUSR1 prints the counts.
 
 EXIT CODES  0 done; 1 the run failed; 2 usage, or a file that says what cannot be meant;

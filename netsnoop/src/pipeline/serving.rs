@@ -228,6 +228,7 @@ impl Settings {
         let changed = [
             ("outputs", old.outputs != new.outputs),
             ("state", old.state != new.state),
+            ("bytes", old.bytes_every != new.bytes_every),
             ("limits", old.limits != new.limits),
             ("ips_to_listen_to", old.destinations != new.destinations),
             ("services: sni, host or dns", old.services.name_wishes() != new.services.name_wishes()),

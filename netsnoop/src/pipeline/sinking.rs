@@ -28,7 +28,7 @@ pub(super) fn start(
     finished: tokio::sync::mpsc::Sender<anyhow::Result<()>>,
 ) -> anyhow::Result<(Outlet, JoinHandle<Output>)> {
     let (sender, told) = sync_channel(queue);
-    let outlet = Outlet::new(sender, counters, output.lost());
+    let outlet = Outlet::new(sender, counters, output.lost(), output.wants_progress());
     let thread = spawn(output.name(), Job::Opened, move || run(&told, output, &finished))?;
     Ok((outlet, thread))
 }

@@ -18,7 +18,7 @@ use crate::sources::lookup::{self, LookupSettings};
 use crate::sources::name_channel::{NameTeller, Wishes};
 use crate::sources::process_facts::cgroup2_root;
 use crate::sources::runtimes::{self, RuntimeSettings};
-use crate::sources::socket_pass::{self, PassSettings};
+use crate::sources::socket_pass::{self, Aims, PassSettings};
 use crate::startup::OpenedWay;
 
 /// Questions waiting for the lookup thread; one covers up to 1,024 sockets.
@@ -62,13 +62,16 @@ pub(super) fn start_conntrack(
     Ok(())
 }
 
-/// Starts the thread that passes over all sockets now and then, where no hook tells of connections that no capture sees.
-pub(super) fn start_passes(lookups: &LookupSettings, intake: Intake) -> anyhow::Result<()> {
+/// Starts the thread that passes over all sockets now and then, for connections that neither hook nor capture sees, and for
+/// what connections exchange while they live.
+pub(super) fn start_passes(lookups: &LookupSettings, aims: Aims, intake: Intake) -> anyhow::Result<()> {
     let LookupSettings { way, proc_root, rungs, .. } = lookups.clone();
     // Not joined: it sleeps most of the time, and ends when nobody listens any more.
     spawn("passes", Job::Passes, move || {
-        if let Err(error) = socket_pass::run(&intake, PassSettings { way, proc_root, rungs }) {
-            log::warn!("connections that no capture sees are no longer found: {error:#}");
+        if let Err(error) = socket_pass::run(&intake, PassSettings { way, proc_root, rungs, aims }) {
+            log::warn!(
+                "sockets are no longer passed over, for connections that no capture sees and for bytes: {error:#}"
+            );
         }
     })?;
     Ok(())

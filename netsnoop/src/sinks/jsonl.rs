@@ -49,7 +49,7 @@ mod tests {
 
     use jsonschema::Validator;
     use netsnoop_core::attribution::{Attribution, Evidence, Level, Reason, Rung};
-    use netsnoop_core::connection::{ConnectionState, RecordEvent, Role};
+    use netsnoop_core::connection::{ConnectionState, IoSource, RecordEvent, Role};
     use netsnoop_core::five_tuple::Transport;
     use netsnoop_core::process::Comm;
     use netsnoop_core::service::{LearntName, NameKind};
@@ -92,7 +92,7 @@ mod tests {
             r#""server":{"address":"198.18.1.13","port":6379,"#,
             r#""process":{"pid":800,"start_time":"2026-11-21T20:00:12.340000000Z","name":"redis-server"},"#,
             r#""user":{"id":999},"attribution":{"level":"process","evidence":"listener"}},"#,
-            r#""service":{"name":"redis","rule":"198.18.1.13:6379"},"io":{"sent_bytes":16,"received_bytes":2048}}"#,
+            r#""service":{"name":"redis","rule":"198.18.1.13:6379"},"io":{"sent_bytes":16,"received_bytes":2048,"source":"kernel_event"}}"#,
             "\n"
         );
         assert_eq!(line(&samples::between_two_processes()), expected);
@@ -172,6 +172,7 @@ mod tests {
         check("level", &Level::ALL.map(Level::name));
         check("evidence", &Evidence::ALL.map(Evidence::name));
         check("reason", &Reason::ALL.map(Reason::name));
+        check("io_source", &IoSource::ALL.map(IoSource::name));
         check("domain_source", &NameKind::ALL.map(NameKind::name));
     }
 

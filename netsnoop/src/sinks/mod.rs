@@ -109,6 +109,11 @@ impl Output {
         }
     }
 
+    /// Whether it wants to know how far connections that live have got.
+    pub const fn wants_progress(&self) -> bool {
+        matches!(self, Self::Metrics(_))
+    }
+
     /// Where it is counted what finds no room before it.
     pub const fn lost(&self) -> fn(&Counters) -> &Counter {
         match self {
@@ -125,12 +130,16 @@ impl Output {
             (Self::Lines(lines), Told::Record(_, record)) => return lines.handle(record),
             (Self::Comparison(report), Told::Record(way, record)) => report.take(*way, record),
             (Self::Metrics(metrics), Told::Record(_, record)) => metrics.take(record),
+            (Self::Metrics(metrics), Told::Progress(record)) => metrics.take_progress(record),
             (Self::Metrics(metrics), Told::Query(query)) => metrics.answer(query),
             (Self::Metrics(metrics), Told::Counts(query)) => metrics.hand_out(query),
             (Self::Metrics(metrics), Told::Settings(settings)) => metrics.set(settings.clone()),
             (Self::Journal(journal), Told::Record(_, record)) => journal.take(record),
             (Self::Journal(journal), Told::Settings(settings)) => journal.set(settings.clone()),
-            (Self::Lines(_) | Self::Comparison(_) | Self::Journal(_), Told::Query(_) | Told::Counts(_))
+            (
+                Self::Lines(_) | Self::Comparison(_) | Self::Journal(_),
+                Told::Progress(_) | Told::Query(_) | Told::Counts(_),
+            )
             | (Self::Lines(_) | Self::Comparison(_), Told::Settings(_))
             | (_, Told::End) => {}
         }

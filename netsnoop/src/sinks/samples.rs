@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use netsnoop_core::attribution::{Attribution, Evidence, Owner, Reason, Rung, RungSet};
 use netsnoop_core::connection::{
-    ConnectionId, ConnectionRecord, ConnectionState, EndRecord, Io, Nat, RecordEvent, Role,
+    ConnectionId, ConnectionRecord, ConnectionState, EndRecord, Exchanged, Io, IoSource, Nat, RecordEvent,
+    Role,
 };
 use netsnoop_core::five_tuple::{Endpoint, Transport};
 use netsnoop_core::namespace::NamespaceKey;
@@ -61,6 +62,7 @@ fn record(client: EndRecord, server: EndRecord) -> ConnectionRecord {
         names: Vec::new(),
         rival_names: Box::default(),
         io: None,
+        untold: Exchanged::default(),
     }
 }
 
@@ -99,7 +101,8 @@ pub(super) fn between_two_processes() -> ConnectionRecord {
     record.duration = Some(Duration::from_millis(1500));
     record.interface = Some("veth0".into());
     record.service = Some(service("redis", "198.18.1.13:6379"));
-    record.io = Some(Io { sent_bytes: 16, received_bytes: 2048 });
+    record.untold = Exchanged { sent_bytes: 16, received_bytes: 2048 };
+    record.io = Some(Io { exchanged: record.untold, source: IoSource::KernelEvent });
     record
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp as WallTime;
 use netsnoop_core::attribution::{Owner, Rung};
-use netsnoop_core::connection::{ConnectionRecord, EndRecord, Io, Nat};
+use netsnoop_core::connection::{ConnectionRecord, EndRecord, Exchanged, Io, Nat};
 use netsnoop_core::five_tuple::Endpoint;
 use netsnoop_core::namespace::NamespaceKey;
 use netsnoop_core::process::{Container, Process, ProcessFacts};
@@ -242,6 +242,7 @@ struct Address {
 struct IoBytes {
     sent_bytes: u64,
     received_bytes: u64,
+    source: &'static str,
 }
 
 impl<'a> Record<'a> {
@@ -388,7 +389,8 @@ impl<'a> From<&'a Service> for ServiceKeys<'a> {
 
 impl From<Io> for IoBytes {
     fn from(io: Io) -> Self {
-        Self { sent_bytes: io.sent_bytes, received_bytes: io.received_bytes }
+        let Exchanged { sent_bytes, received_bytes } = io.exchanged;
+        Self { sent_bytes, received_bytes, source: io.source.name() }
     }
 }
 

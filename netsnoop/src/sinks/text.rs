@@ -183,7 +183,7 @@ impl Line {
             self.remark(Paint::Faint, format_args!("after {:.3} s", lasted.as_secs_f64()));
         }
         if let Some(io) = record.io {
-            let (sent, received) = (io.sent_bytes, io.received_bytes);
+            let (sent, received) = (io.exchanged.sent_bytes, io.exchanged.received_bytes);
             self.remark(Paint::Faint, format_args!("sent {sent} B received {received} B"));
         }
     }

@@ -10,7 +10,7 @@ use netsnoop_core::attribution::Reason;
 use netsnoop_core::diag_message::{Answer, Question, answers};
 use netsnoop_core::five_tuple::{Endpoint, FiveTuple, Transport};
 use netsnoop_core::inventory::{Addresses, ListedSocket, Protocol};
-use netsnoop_core::socket::{SocketRow, TcpState};
+use netsnoop_core::socket::{Payload, SocketRow, TcpState};
 use rustix::fs::fstat;
 use rustix::io::Errno;
 
@@ -48,7 +48,7 @@ impl SockDiag {
         self.netlink.send(&question.find(wanted))?;
         let mut found = Ok(None);
         let answer = self.receive(question, |socket| {
-            found = socket.and_then(row_of).ok_or(Errno::BADMSG).map(Some);
+            found = socket.and_then(|(socket, _)| row_of(socket)).ok_or(Errno::BADMSG).map(Some);
         });
         match answer {
             Ok(_) => found,
@@ -82,6 +82,24 @@ impl SockDiag {
         if unreadable { Err(Errno::BADMSG) } else { Ok(()) }
     }
 
+    /// Hands over the connected TCP sockets in these states, a bit each, with their payload where the kernel tells it.
+    pub(super) fn each_counted(
+        &mut self,
+        states: u32,
+        mut each: impl FnMut(SocketRow, Option<Payload>),
+    ) -> Result<(), Errno> {
+        let question = Question::TCP_OF_BOTH_FAMILIES.with_payload();
+        let mut unreadable = false;
+        self.ask(question, states, |told| match told {
+            Some((socket, payload)) => match row_of(socket) {
+                Some(row) => each(row, payload),
+                None => unreadable = true,
+            },
+            None => unreadable = true,
+        })?;
+        if unreadable { Err(Errno::BADMSG) } else { Ok(()) }
+    }
+
     /// Hands over the sockets in these states, a bit each; `None` for one that cannot be understood. `true` if the
     /// kernel says that something may be missing, as it changed meanwhile.
     pub(super) fn list(
@@ -89,6 +107,15 @@ impl SockDiag {
         question: Question,
         states: u32,
         mut each: impl FnMut(Option<ListedSocket>),
+    ) -> Result<bool, Errno> {
+        self.ask(question, states, |told| each(told.map(|(socket, _)| socket)))
+    }
+
+    fn ask(
+        &mut self,
+        question: Question,
+        states: u32,
+        mut each: impl FnMut(Option<(ListedSocket, Option<Payload>)>),
     ) -> Result<bool, Errno> {
         self.netlink.send(&question.list(states))?;
         loop {
@@ -102,16 +129,17 @@ impl SockDiag {
     fn receive(
         &mut self,
         question: Question,
-        mut each: impl FnMut(Option<ListedSocket>),
+        mut each: impl FnMut(Option<(ListedSocket, Option<Payload>)>),
     ) -> Result<Option<bool>, Errno> {
         for answer in answers(question, self.netlink.receive()?) {
             match answer {
                 Answer::Socket(socket) => {
                     let is_own = socket.inode.is_some_and(|inode| inode.get() == self.own_inode);
                     if !is_own {
-                        each(Some(socket));
+                        each(Some((socket, None)));
                     }
                 }
+                Answer::Counted(socket, payload) => each(Some((socket, Some(payload)))),
                 Answer::Unreadable => each(None),
                 Answer::Refused(code) => return Err(Errno::from_raw_os_error(code)),
                 Answer::Done { interrupted } => return Ok(Some(interrupted)),

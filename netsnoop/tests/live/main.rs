@@ -7,6 +7,7 @@
 
 mod agent;
 mod alone;
+mod bytes;
 mod clock;
 mod compare;
 mod containerd;

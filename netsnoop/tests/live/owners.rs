@@ -86,7 +86,8 @@ fn a_close_tells_the_payload_both_ways_and_how_it_ended() {
         assert!(close.connection.duration_ns.is_some_and(|nanos| nanos > 0), "{close:#?}");
         if end == "closed" {
             let io = close.io.as_ref().unwrap_or_else(|| panic!("no byte counts: {close:#?}"));
-            assert_eq!((io.sent_bytes, io.received_bytes), (16, 16), "{close:#?}");
+            let counted = (io.sent_bytes, io.received_bytes, &*io.source);
+            assert_eq!(counted, (16, 16, "kernel_event"), "{close:#?}");
         }
     }
 }

@@ -35,7 +35,10 @@ fn a_connection_between_two_pods_is_one_record_with_both_owners_and_its_bytes() 
     world.see(20, server().closed(20, TcpState::LAST_ACK, 0, (2, 16)));
     assert_eq!(world.events(), [RecordEvent::Open, RecordEvent::Close]);
     assert_eq!(world.last().state.name(), "closed");
-    assert_eq!(world.last().io.map(|io| (io.sent_bytes, io.received_bytes)), Some((16, 2)));
+    assert_eq!(
+        world.last().io.map(|io| (io.exchanged.sent_bytes, io.exchanged.received_bytes)),
+        Some((16, 2))
+    );
     assert_eq!(world.last().duration, Some(Duration::from_millis(10)));
     world.wait_until(60_000);
     assert_eq!(world.reconciler.connections_held(), 0);

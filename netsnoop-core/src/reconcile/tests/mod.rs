@@ -1,6 +1,7 @@
 //! Tests of the reconciler: a small world of two pods, a node and somebody outside, told of by hand-made
 //! observations. No clock, no sleep: time is what each test says it is.
 
+mod bytes;
 mod hearing;
 mod kernel;
 mod lookups;
@@ -31,7 +32,7 @@ use crate::observation::{
 };
 use crate::packet::{Direction, PacketContent, PacketHeader, TcpFlags};
 use crate::process::{Comm, Process, ProcessFacts, ProcessId};
-use crate::socket::{SocketRow, TcpState};
+use crate::socket::{Payload, SocketRow, TcpState};
 use crate::time::Timestamp;
 
 pub(super) const NODE: NamespaceKey = key(1);
@@ -79,6 +80,8 @@ pub(super) fn at(millis: u64) -> Timestamp {
 pub(super) struct World {
     pub(super) reconciler: Reconciler,
     pub(super) told: Vec<ConnectionRecord>,
+    /// What was told of connections that live, besides.
+    pub(super) progress: Vec<ConnectionRecord>,
     pub(super) asked: Vec<Rescan>,
     /// Whether connection tracking is said to have been read up to now when that is asked.
     pub(super) hears: bool,
@@ -96,6 +99,7 @@ impl World {
         let mut world = Self {
             reconciler,
             told: Vec::new(),
+            progress: Vec::new(),
             asked: Vec::new(),
             hears: true,
             facts: ProcessFacts::default(),
@@ -125,6 +129,9 @@ impl World {
         loop {
             while let Some(record) = self.reconciler.poll_record(at(millis)) {
                 self.told.push(record);
+            }
+            while let Some(record) = self.reconciler.poll_progress(at(millis)) {
+                self.progress.push(record);
             }
             if self.hears && self.reconciler.poll_hearing(at(millis)) {
                 self.reconciler.handle(at(millis), Observation::TranslationsUntil(at(millis)));
@@ -258,7 +265,7 @@ impl Socket {
     }
 
     pub(super) fn closed(&self, millis: u64, from: TcpState, error: u16, bytes: (u64, u64)) -> Observation {
-        let close = SocketClose { from, error, sent_bytes: bytes.0, received_bytes: bytes.1 };
+        let close = SocketClose { from, error, payload: Payload { sent: bytes.0, received: bytes.1 } };
         self.event(millis, Act::Closed(close), None)
     }
 }

@@ -2,6 +2,7 @@
 //! connection opens once and closes at most once, and shuffling one connection's evidence changes nothing.
 
 use super::*;
+use crate::connection::Exchanged;
 use crate::namespace::{TopologyChange, TopologyReport};
 use crate::observation::{Tracker, TranslationReport};
 use crate::translation::{Translation, TranslationChange};
@@ -30,7 +31,7 @@ fn any_namespace() -> impl Strategy<Value = NamespaceKey> {
 
 fn any_act() -> impl Strategy<Value = Act> {
     let close = (0u8..14, 0u16..120).prop_map(|(from, error)| {
-        Act::Closed(SocketClose { from: TcpState(from), error, sent_bytes: 1, received_bytes: 2 })
+        Act::Closed(SocketClose { from: TcpState(from), error, payload: Payload { sent: 1, received: 2 } })
     });
     prop_oneof![
         Just(Act::Connect),
@@ -70,6 +71,7 @@ fn any_observation() -> impl Strategy<Value = Observation> {
         1 => datagram,
         1 => sockets,
         2 => any_pass(),
+        2 => any_bytes(),
         1 => (0..200_u64).prop_map(|until| Observation::PacketsUntil(at(until))),
         2 => any_translations(),
         2 => any_changes(),
@@ -86,6 +88,17 @@ fn any_pass() -> impl Strategy<Value = Observation> {
         seen.ended = ended;
         Observation::Pass(seen)
     })
+}
+
+fn any_bytes() -> impl Strategy<Value = Observation> {
+    let socket = (any_tuple(), 0..4_u64, 0..9_u64, 0..9_u64);
+    let look = (any_namespace(), 0..200_u64, prop::collection::vec(socket, 0..4));
+    let look = look.prop_map(|(namespace, millis, sockets)| bytes::look(millis, namespace, &sockets));
+    prop_oneof![3 => look, 1 => Just(Observation::BytesEnd)]
+}
+
+fn sum(exchanged: Exchanged) -> u64 {
+    exchanged.sent_bytes + exchanged.received_bytes
 }
 
 fn any_changes() -> impl Strategy<Value = Observation> {
@@ -162,6 +175,15 @@ proptest! {
         }
         let ledger = world.reconciler.ledger();
         prop_assert_eq!(ledger.connections_opened, lives.len() as u64);
+        // No byte is told twice.
+        let mut untold: BTreeMap<_, u64> = BTreeMap::new();
+        for record in world.progress.iter().chain(&world.told) {
+            *untold.entry(record.id).or_default() += sum(record.untold);
+        }
+        for record in world.told.iter().filter(|record| record.event == RecordEvent::Close) {
+            let exchanged = record.io.map_or(0, |io| sum(io.exchanged));
+            prop_assert!(untold[&record.id] <= exchanged, "{:?}", record);
+        }
     }
 
     #[test]

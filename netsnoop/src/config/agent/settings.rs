@@ -20,6 +20,8 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 const TEXTFILE_EVERY: Duration = Duration::from_secs(15);
 /// How often counts are written that are to survive: what a crash may lose.
 const STATE_EVERY: Duration = Duration::from_secs(30);
+/// How often bytes of connections that live are told: as often as a usual Prometheus asks.
+const BYTES_EVERY: Duration = Duration::from_secs(15);
 /// Sets of labels that connections are counted by, before the rest is counted together.
 const SERIES: usize = 10_000;
 /// Records that wait for an output: two seconds of 15,000 connections a second with two lines each.
@@ -28,11 +30,12 @@ const QUEUE: usize = 65_536;
 const FILE_BYTES: u64 = 64 << 20;
 const FILES_KEPT: usize = 3;
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "services",
     "users",
     "outputs",
     "state",
+    "bytes",
     "limits",
     "toolforge_metric",
     "http_service_regexes",
@@ -57,6 +60,8 @@ pub struct AgentSettings {
     pub outputs: OutputSettings,
     /// Where counts survive a restart.
     pub state: Option<PeriodicFile>,
+    /// How often is told what connections have exchanged while they live.
+    pub bytes_every: Duration,
     /// How much is held.
     pub limits: Limits,
     /// Whether the ancestor's metric is written too.
@@ -131,6 +136,7 @@ fn settings(problems: &mut Problems, root: &Section<'_>) -> AgentSettings {
         state: root
             .item("state")
             .and_then(|item| periodic_file(problems, item, |text| Ok(text.into()), PeriodicFile::state)),
+        bytes_every: bytes_every(problems, root),
         limits: limits(problems, root),
         toolforge_metric: root.parse(problems, "toolforge_metric", truth).unwrap_or(ancestral),
     }
@@ -256,6 +262,12 @@ fn jsonl(problems: &mut Problems, item: Option<&Item<'_>>) -> JsonlSettings {
         keep: section.parse(problems, "keep", |text| within(text, 0..=1000)).unwrap_or(defaults.keep),
         ..defaults
     }
+}
+
+fn bytes_every(problems: &mut Problems, root: &Section<'_>) -> Duration {
+    let section = root.item("bytes").map(|item| item.section(problems, &["interval"]));
+    let every = section.and_then(|section| section.parse(problems, "interval", interval));
+    every.unwrap_or(BYTES_EVERY)
 }
 
 fn limits(problems: &mut Problems, root: &Section<'_>) -> Limits {

@@ -24,6 +24,7 @@ fn an_empty_file_means_metrics_for_this_node() {
         assert_eq!(outputs.http, Some("127.0.0.1:9774".parse().unwrap()));
         assert_eq!((outputs.textfile, outputs.jsonl), (None, None));
         assert_eq!(settings.limits, Limits { series: 10_000, queue: 65_536 });
+        assert_eq!(settings.bytes_every.as_secs(), 15);
         assert!(settings.services.is_empty() && !settings.toolforge_metric);
         assert!(settings.users.want(None, None));
     }
@@ -51,6 +52,7 @@ fn a_full_file_means_what_it_says() {
     assert_eq!((jsonl.path, jsonl.max_bytes, jsonl.keep), (Some("/run/n.jsonl".into()), 1 << 20, 0));
     let state = settings.state.unwrap();
     assert_eq!((state.path, state.every.as_secs()), ("/var/lib/netsnoop/state.json".into(), 60));
+    assert_eq!(settings.bytes_every.as_secs(), 30);
     assert_eq!(settings.limits, Limits { series: 500, queue: 1000 });
 }
 

@@ -83,6 +83,11 @@ impl Metrics {
         self.tally.take(record, clock::now(), &mut self.names);
     }
 
+    /// Counts what a connection that lives has exchanged.
+    pub(super) fn take_progress(&mut self, record: &ConnectionRecord) {
+        self.tally.take_progress(record, clock::now(), &mut self.names);
+    }
+
     /// Counts by other settings from now on.
     pub(super) fn set(&mut self, settings: Arc<AgentSettings>) {
         self.tally.set(settings);
@@ -144,12 +149,8 @@ const SERIES: [Column; 5] = [
     column("netsnoop_connections_failed_total", "Connections refused or never answered.", |counts| {
         counts.failed
     }),
-    column("netsnoop_sent_bytes_total", "Payload from client to server, told at the end.", |counts| {
-        counts.sent_bytes
-    }),
-    column("netsnoop_received_bytes_total", "Payload from server to client, told at the end.", |counts| {
-        counts.received_bytes
-    }),
+    column("netsnoop_sent_bytes_total", "Payload from client to server.", |counts| counts.sent_bytes),
+    column("netsnoop_received_bytes_total", "Payload from server to client.", |counts| counts.received_bytes),
 ];
 
 /// The same without labels, of all that was counted: exact whatever the bound on series does.

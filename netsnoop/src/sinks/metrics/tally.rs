@@ -3,14 +3,16 @@
 //! A connection is counted once, for its client if that is on this node, else for its server. It is counted by what is
 //! known when it opens; if its owner is still being looked for, or services have names that it may tell yet, counting
 //! waits for that a little. Nothing here is asked
-//! of the system: names come as an argument.
+//! of the system: names come as an argument. Bytes are counted as they are told of, while the connection lives too.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use netsnoop_core::attribution::Reason;
-use netsnoop_core::connection::{ConnectionId, ConnectionRecord, ConnectionState, EndRecord, RecordEvent};
+use netsnoop_core::connection::{
+    ConnectionId, ConnectionRecord, ConnectionState, EndRecord, Exchanged, RecordEvent,
+};
 use netsnoop_core::five_tuple::Transport;
 use netsnoop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -89,9 +91,16 @@ pub(super) struct Tally {
     resumes: bool,
     pub(super) outcomes: BTreeMap<Outcome, u64>,
     pub(super) durations: BTreeMap<Arc<str>, Durations>,
-    undecided: HashMap<ConnectionId, Arc<ConnectionRecord>>,
+    undecided: HashMap<ConnectionId, Undecided>,
     /// Since when they wait, in that order; some may be decided meanwhile.
     waiting: VecDeque<(Timestamp, ConnectionId)>,
+}
+
+/// A connection that waits to be counted.
+struct Undecided {
+    opened: Arc<ConnectionRecord>,
+    /// What it has exchanged meanwhile.
+    exchanged: Exchanged,
 }
 
 /// Tells a user's name.
@@ -137,21 +146,32 @@ impl Tally {
     pub(super) fn take(&mut self, record: &Arc<ConnectionRecord>, now: Timestamp, names: &mut dyn Names) {
         match record.event {
             RecordEvent::Open if self.is_undecided(record) && self.undecided.len() < UNDECIDED_MAX => {
-                self.undecided.insert(record.id, record.clone());
+                let undecided = Undecided { opened: record.clone(), exchanged: Exchanged::default() };
+                self.undecided.insert(record.id, undecided);
                 self.waiting.push_back((now, record.id));
             }
-            RecordEvent::Open => self.count_opened(record, now, names),
+            RecordEvent::Open => self.count_opened((record, Exchanged::default()), now, names),
             RecordEvent::Update => {
-                if !self.is_undecided(record) && self.undecided.remove(&record.id).is_some() {
-                    self.count_opened(record, now, names);
+                if !self.is_undecided(record)
+                    && let Some(waited) = self.undecided.remove(&record.id)
+                {
+                    self.count_opened((record, waited.exchanged), now, names);
                 }
             }
             RecordEvent::Close => {
-                if self.undecided.remove(&record.id).is_some() {
-                    self.count_opened(record, now, names);
+                if let Some(waited) = self.undecided.remove(&record.id) {
+                    self.count_opened((record, waited.exchanged), now, names);
                 }
                 self.count_closed(record, now, names);
             }
+        }
+    }
+
+    /// Counts what a connection that lives has exchanged since that was told last.
+    pub(super) fn take_progress(&mut self, record: &ConnectionRecord, now: Timestamp, names: &mut dyn Names) {
+        match self.undecided.get_mut(&record.id) {
+            Some(waiting) => waiting.exchanged.add(record.untold),
+            None => self.count_bytes((record, record.untold), now, names),
         }
     }
 
@@ -166,8 +186,8 @@ impl Tally {
     /// Counts those whose owner was waited for long enough.
     pub(super) fn let_pass(&mut self, now: Timestamp, names: &mut dyn Names) {
         while let Some((_, id)) = self.waiting.pop_front_if(|(since, _)| now.since(*since) >= PATIENCE) {
-            if let Some(record) = self.undecided.remove(&id) {
-                self.count_opened(&record, now, names);
+            if let Some(waited) = self.undecided.remove(&id) {
+                self.count_opened((&waited.opened, waited.exchanged), now, names);
             }
         }
     }
@@ -175,8 +195,8 @@ impl Tally {
     /// Counts all that waits, as there will be no more.
     pub(super) fn settle(&mut self, now: Timestamp, names: &mut dyn Names) {
         self.waiting.clear();
-        for record in std::mem::take(&mut self.undecided).into_values() {
-            self.count_opened(&record, now, names);
+        for waited in std::mem::take(&mut self.undecided).into_values() {
+            self.count_opened((&waited.opened, waited.exchanged), now, names);
         }
     }
 
@@ -190,10 +210,15 @@ impl Tally {
         self.undecided.len()
     }
 
-    fn count_opened(&mut self, record: &ConnectionRecord, now: Timestamp, names: &mut dyn Names) {
+    fn count_opened(
+        &mut self,
+        (record, exchanged): (&ConnectionRecord, Exchanged),
+        now: Timestamp,
+        names: &mut dyn Names,
+    ) {
         if self.resumes && record.preexisting {
             self.resumed += 1;
-            return;
+            return self.count_bytes((record, exchanged), now, names);
         }
         for (end, of) in [("client", &record.client), ("server", &record.server)] {
             if scope::is_local(of) {
@@ -204,8 +229,7 @@ impl Tally {
             self.left_out += 1;
             return;
         };
-        self.node.opened += 1;
-        self.series.place(&key, now).opened += 1;
+        self.add(&key, &Counts { opened: 1, ..Counts::of(exchanged) }, now);
         if self.settings.toolforge_metric
             && key.role == "client"
             && !key.user.is_empty()
@@ -219,20 +243,32 @@ impl Tally {
     fn count_closed(&mut self, record: &ConnectionRecord, now: Timestamp, names: &mut dyn Names) {
         let Some(key) = self.key(record, now, names) else { return };
         let failed = matches!(record.state, ConnectionState::Refused | ConnectionState::Timeout);
-        let counts = Counts {
-            opened: 0,
-            closed: 1,
-            failed: u64::from(failed),
-            sent_bytes: record.io.map_or(0, |io| io.sent_bytes),
-            received_bytes: record.io.map_or(0, |io| io.received_bytes),
-        };
-        self.node.add(&counts);
-        self.series.place(&key, now).add(&counts);
+        let counts = Counts { closed: 1, failed: u64::from(failed), ..Counts::of(record.untold) };
+        self.add(&key, &counts, now);
         if let Some(lasted) = record.duration.filter(|_| !failed) {
             let has_room = self.durations.contains_key(&key.service) || self.durations.len() < SERVICES_MAX;
             let service = if has_room { key.service } else { OTHER.into() };
             self.durations.entry(service).or_default().add(lasted);
         }
+    }
+
+    fn count_bytes(
+        &mut self,
+        (record, exchanged): (&ConnectionRecord, Exchanged),
+        now: Timestamp,
+        names: &mut dyn Names,
+    ) {
+        if exchanged == Exchanged::default() {
+            return;
+        }
+        if let Some(key) = self.key(record, now, names) {
+            self.add(&key, &Counts::of(exchanged), now);
+        }
+    }
+
+    fn add(&mut self, key: &SeriesKey, counts: &Counts, now: Timestamp) {
+        self.node.add(counts);
+        self.series.place(key, now).add(counts);
     }
 
     /// By what a connection is counted; `None` if it is not wanted.
@@ -260,6 +296,11 @@ impl Tally {
 }
 
 impl Counts {
+    fn of(exchanged: Exchanged) -> Self {
+        let Exchanged { sent_bytes, received_bytes } = exchanged;
+        Self { sent_bytes, received_bytes, ..Self::default() }
+    }
+
     fn add(&mut self, more: &Self) {
         self.opened += more.opened;
         self.closed += more.closed;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use netsnoop_core::attribution::{Attribution, Evidence, Reason};
-use netsnoop_core::connection::{ConnectionId, ConnectionState, Io, RecordEvent};
+use netsnoop_core::connection::{ConnectionId, ConnectionState, EndRecord, Exchanged, RecordEvent};
 use netsnoop_core::service::{LearntName, NameKind};
 use proptest::prelude::*;
 
@@ -45,7 +45,7 @@ fn record(id: u64, event: RecordEvent, uid: u32) -> ConnectionRecord {
     record.service = Some(samples::service("redis", "x"));
     if event == RecordEvent::Close {
         record.state = ConnectionState::Closed;
-        record.io = Some(Io { sent_bytes: 16, received_bytes: 2048 });
+        record.untold = Exchanged { sent_bytes: 16, received_bytes: 2048 };
         record.duration = Some(Duration::from_millis(3));
     }
     record
@@ -79,7 +79,7 @@ fn a_connections_life_is_counted_once_each_time() {
     }
     let refused = ConnectionRecord {
         state: ConnectionState::Refused,
-        io: None,
+        untold: Exchanged::default(),
         ..record(2, RecordEvent::Close, 10_001)
     };
     feed(&mut tally, 1, record(2, RecordEvent::Open, 10_001));
@@ -128,6 +128,38 @@ fn counts_go_on_after_a_restart() {
         &after,
         &["netsnoop_node_connections_opened_total 29", "netsnoop_connections_resumed_total 1", &more(2)],
     );
+}
+
+#[test]
+fn bytes_are_counted_while_a_connection_lives_and_the_rest_at_its_end() {
+    let mut tally = tally("");
+    let exchanged = |id, sent_bytes, client: Attribution| {
+        let mut record = record(id, RecordEvent::Update, 10_001);
+        (record.untold, record.client.attribution) = (Exchanged { sent_bytes, received_bytes: 1 }, client);
+        record
+    };
+    let owner = || record(1, RecordEvent::Open, 10_001).client.attribution;
+    feed(&mut tally, 1, record(1, RecordEvent::Open, 10_001));
+    tally.take_progress(&exchanged(1, 100, owner()), second(2), &mut people());
+    let sent = |count: u64| format!("netsnoop_sent_bytes_total{{{OF_WEB}}} {count}");
+    must_say(&tally, &[&sent(100), "netsnoop_node_received_bytes_total 1"]);
+    feed(&mut tally, 3, record(1, RecordEvent::Close, 10_001));
+    must_say(&tally, &[&sent(116), "netsnoop_node_received_bytes_total 2049"]);
+
+    // Whose owner is looked for has them counted with its opening; resumed ones too, without that.
+    let unknown = || Attribution::unattributed(Reason::Pending);
+    tally.resume();
+    for (id, preexisting) in [(2, false), (3, true)] {
+        let opened = ConnectionRecord { preexisting, ..record(id, RecordEvent::Open, 10_001) };
+        let pending = EndRecord { attribution: unknown(), ..opened.client.clone() };
+        feed(&mut tally, 4, ConnectionRecord { client: pending, ..opened.clone() });
+        tally.take_progress(&exchanged(id, 1000, unknown()), second(4), &mut people());
+        tally.take_progress(&exchanged(id, 500, unknown()), second(4), &mut people());
+        assert_eq!(tally.node.sent_bytes, 116 + 1500 * (id - 2));
+        feed(&mut tally, 5, ConnectionRecord { event: RecordEvent::Update, ..opened });
+    }
+    must_say(&tally, &[&sent(3116), "netsnoop_node_received_bytes_total 2053"]);
+    must_say(&tally, &["netsnoop_connections_resumed_total 1", "netsnoop_node_connections_opened_total 2"]);
 }
 
 #[test]

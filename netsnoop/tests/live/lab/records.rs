@@ -83,6 +83,7 @@ impl Given {
 pub(crate) struct Io {
     pub(crate) sent_bytes: u64,
     pub(crate) received_bytes: u64,
+    pub(crate) source: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
