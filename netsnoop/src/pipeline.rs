@@ -108,41 +108,43 @@ struct Span {
     patience: Duration,
 }
 
+impl Plan {
+    /// What most commands do.
+    fn of(outputs: Vec<Output>, counters: Arc<Counters>, config: &SourceConfig) -> Self {
+        Self {
+            outputs,
+            queue: RECORDS,
+            counters,
+            span: Span::default(),
+            serving: None,
+            naming: Naming::default(),
+            containers: ContainerSources {
+                runtimes: config.runtimes.clone(),
+                proc_root: config.proc_root.clone(),
+            },
+            counts_every: None,
+        }
+    }
+}
+
 /// Runs `netsnoop watch` to its end.
 pub fn watch(config: &WatchConfig) -> Result<(), Failure> {
     let counters = Arc::new(Counters::default());
     let outputs = vec![sinks::watch(config, counters.clone())?];
-    let containers = container_sources(&config.sources);
-    let plan = Plan {
-        outputs,
-        queue: RECORDS,
-        counters,
-        span: Span::default(),
-        serving: None,
-        naming: Naming::default(),
-        containers,
-        counts_every: None,
-    };
-    run(&config.sources, plan)
+    run(&config.sources, Plan::of(outputs, counters, &config.sources))
 }
 
 /// Runs `netsnoop agent` to its end.
 pub fn agent(config: &AgentConfig) -> Result<(), Failure> {
     let counters = Arc::new(Counters::default());
     let (outputs, state) = sinks::agent(config, &counters)?;
-    let serving = Some(Serving::open(config, state)?);
-    let naming = Naming::new(&config.settings.services.name_wishes(), hash_seed()?, counters.clone());
-    let queue = config.settings.limits.queue;
-    let containers = container_sources(&config.sources);
+    let settings = &config.settings;
     let plan = Plan {
-        outputs,
-        queue,
-        counters,
-        span: Span::default(),
-        serving,
-        naming,
-        containers,
-        counts_every: Some(config.settings.bytes_every),
+        queue: settings.limits.queue,
+        serving: Some(Serving::open(config, state)?),
+        naming: Naming::new(&settings.services.name_wishes(), hash_seed()?, counters.clone()),
+        counts_every: Some(settings.bytes_every),
+        ..Plan::of(outputs, counters, &config.sources)
     };
     run(&config.sources, plan)
 }
@@ -153,22 +155,7 @@ pub fn compare(config: &CompareConfig) -> Result<(), Failure> {
     let outputs = vec![sinks::compare(config, counters.clone())?];
     // An end whose answer is on its way when the time is over is none that nobody could name.
     let span = Span { duration: Some(config.duration), patience: config.sources.settle };
-    let (naming, containers) = (Naming::default(), container_sources(&config.sources));
-    let plan = Plan {
-        outputs,
-        queue: RECORDS,
-        counters,
-        span,
-        serving: None,
-        naming,
-        containers,
-        counts_every: None,
-    };
-    run(&config.sources, plan)
-}
-
-fn container_sources(config: &SourceConfig) -> ContainerSources {
-    ContainerSources { runtimes: config.runtimes.clone(), proc_root: config.proc_root.clone() }
+    run(&config.sources, Plan { span, ..Plan::of(outputs, counters, &config.sources) })
 }
 
 fn run(config: &SourceConfig, plan: Plan) -> Result<(), Failure> {
@@ -228,10 +215,7 @@ fn start(
     for (mut opened, reconciler) in ways {
         opened.lookups.hears_exits = !reconciler.hooks().process;
         let finds = !reconciler.hooks().connect && opened.tools.iterator.is_none();
-        let aims = Aims { finds, counts_every };
-        if aims.are_any() {
-            sourcing::start_passes(&opened.lookups, aims, intake.clone())?;
-        }
+        sourcing::start_passes(&opened.lookups, Aims { finds, counts_every }, intake.clone())?;
         let way = opened.lookups.way;
         let (rescans, teller) = sourcing::start_lookups(opened, intake.clone(), &wishes)?;
         tellers.push(teller);

@@ -62,9 +62,12 @@ pub(super) fn start_conntrack(
     Ok(())
 }
 
-/// Starts the thread that passes over all sockets now and then, for connections that neither hook nor capture sees, and for
-/// what connections exchange while they live.
+/// Starts the thread that passes over all sockets now and then, if anything is wanted of that: connections that neither hook
+/// nor capture sees, what connections exchange while they live.
 pub(super) fn start_passes(lookups: &LookupSettings, aims: Aims, intake: Intake) -> anyhow::Result<()> {
+    if !aims.are_any() {
+        return Ok(());
+    }
     let LookupSettings { way, proc_root, rungs, .. } = lookups.clone();
     // Not joined: it sleeps most of the time, and ends when nobody listens any more.
     spawn("passes", Job::Passes, move || {
