@@ -21,6 +21,7 @@ mod list;
 mod load;
 mod names;
 mod nat;
+mod own_image;
 mod owners;
 mod restarts;
 mod scenarios;

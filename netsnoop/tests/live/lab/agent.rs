@@ -45,15 +45,7 @@ impl<'a> Agent<'a> {
 
     /// Status and body of what it answers; `None` if nobody does.
     pub(crate) fn ask(&self, path: &str) -> Option<(u16, String)> {
-        self.node.inside(|| {
-            let mut stream = TcpStream::connect(LISTENS).ok()?;
-            stream.set_read_timeout(Some(patience())).unwrap();
-            write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\n\r\n").ok()?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).ok()?;
-            let (head, body) = answer.split_once("\r\n\r\n")?;
-            Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
-        })
+        ask(self.node, LISTENS, path)
     }
 
     /// The page of metrics.
@@ -124,6 +116,19 @@ impl<'a> Agent<'a> {
     pub(crate) fn stop(self) -> Ended {
         self.watch.stop()
     }
+}
+
+/// Status and body of what somebody in the node's namespace answers over HTTP; `None` if nobody does.
+pub(crate) fn ask(node: &Namespace, address: &str, path: &str) -> Option<(u16, String)> {
+    node.inside(|| {
+        let mut stream = TcpStream::connect(address).ok()?;
+        stream.set_read_timeout(Some(patience())).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    })
 }
 
 fn run(node: &Namespace, folder: &tempfile::TempDir, settings: &str, arguments: &[&str]) -> Watch {

@@ -14,13 +14,16 @@ use netsnoop::sources::runtimes::grpc::Channel;
 use prost::Message;
 
 use super::cri::{
-    ContainerConfig, ContainerId, ContainerStatusAnswer, CreateContainer, LinuxSandboxConfig, Name, Nothing,
-    RunPodSandbox, SandboxConfig, SandboxId, SandboxMetadata, SandboxStatusAnswer,
+    ContainerConfig, ContainerId, ContainerStatusAnswer, CreateContainer, LinuxSandboxConfig, Name,
+    NamespaceOptions, Nothing, OF_THE_NODE, RunPodSandbox, SandboxConfig, SandboxId, SandboxMetadata,
+    SandboxSecurity, SandboxStatusAnswer, StopContainer,
 };
 use super::{Lab, patience, skip, slowness};
 
 const IMAGE: &str = "netsnoop.test/box:1";
 const CNI: &str = "/usr/lib/cni";
+/// How long a container may take to end by itself.
+const GRACE_SECONDS: i64 = 60;
 /// How often is looked whether something came about that nobody tells of.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -45,6 +48,17 @@ pub(crate) struct CriPod {
 impl Containerd {
     /// Starts it in the lab's node, or says why `test` is left out.
     pub(crate) fn start(test: &str, lab: &Lab) -> Option<Self> {
+        Self::start_apart(test, lab, &["--pid", "--mount-proc"])
+    }
+
+    /// The same where the pids of the node are those of the machine, for pods that live with the node's pids. What it
+    /// started then ends with its pods.
+    pub(crate) fn start_with_pids_of_machine(test: &str, lab: &Lab) -> Option<Self> {
+        Self::start_apart(test, lab, &[])
+    }
+
+    /// With these options of `unshare` besides its own mounts.
+    fn start_apart(test: &str, lab: &Lab, options: &[&str]) -> Option<Self> {
         if slowness() > 1 {
             skip(test, "an emulated machine is too slow for containers");
             return None;
@@ -61,7 +75,10 @@ impl Containerd {
         let process = lab
             .node
             .command(Path::new("unshare"))
-            .args(["--pid", "--mount", "--fork", "--kill-child=KILL", "--mount-proc", "containerd", "-c"])
+            .args(["--mount", "--fork", "--kill-child=KILL"])
+            .args(options)
+            // As an init system leaves them: a container may be told what is mounted later. Outside nothing is seen of it.
+            .args(["sh", "-c", "mount --make-rshared / && exec containerd -c \"$1\"", "sh"])
             .arg(folder.join("config.toml"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -78,7 +95,7 @@ impl Containerd {
             pods: Vec::new(),
         };
         this.wait_until_ready();
-        this.import_image();
+        this.import(&make_image(&this.folder));
         Some(this)
     }
 
@@ -87,31 +104,68 @@ impl Containerd {
         self.folder.join("containerd.sock")
     }
 
+    /// Where it has all its files.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Makes a pod.
     pub(crate) fn run_pod(&mut self, namespace: &str, name: &str, uid: &str) -> CriPod {
+        self.run_pod_in(namespace, name, uid, NamespaceOptions::default())
+    }
+
+    /// Makes a pod that is in these namespaces; of the node's network it has no address of its own.
+    pub(crate) fn run_pod_in(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        namespaces: NamespaceOptions,
+    ) -> CriPod {
         let metadata = SandboxMetadata { name: name.into(), uid: uid.into(), namespace: namespace.into() };
         let cgroup_parent = format!("/{}/kubepods/besteffort/pod{uid}", self.cgroup_parent);
         let config = SandboxConfig {
             metadata: Some(metadata),
-            hostname: name.into(),
+            // Who is in the node's network has its name too.
+            hostname: if namespaces.network == OF_THE_NODE { String::new() } else { name.into() },
+            log_directory: self.folder.join("logs").join(uid).to_str().unwrap().into(),
             labels: [("app.kubernetes.io/name".to_owned(), name.to_owned())].into(),
-            linux: Some(LinuxSandboxConfig { cgroup_parent }),
+            linux: Some(LinuxSandboxConfig {
+                cgroup_parent,
+                security_context: Some(SandboxSecurity { namespace_options: Some(namespaces) }),
+            }),
         };
         let made: SandboxId = self.ask("RunPodSandbox", &RunPodSandbox { config: Some(config.clone()) });
         self.pods.push(made.id.clone());
         let status: SandboxStatusAnswer = self.ask("PodSandboxStatus", &made);
-        let address = status.status.and_then(|status| status.network).unwrap().ip;
+        let address = status.status.and_then(|status| status.network).unwrap_or_default().ip;
         CriPod { address, sandbox: made.id, config }
     }
 
     /// Starts a container in a pod, whose command is one of busybox. Returns its id.
     pub(crate) fn run_container(&mut self, pod: &CriPod, name: &str, command: &str) -> String {
-        let words = std::iter::once("/bin/busybox").chain(command.split(' '));
+        self.run_words(pod, name, command.split(' ').collect())
+    }
+
+    /// The same for what its shell is to do once a second.
+    pub(crate) fn run_repeatedly(&mut self, pod: &CriPod, name: &str, command: &str) -> String {
+        let script = format!("while :; do /bin/busybox {command}; /bin/busybox sleep 1; done");
+        self.run_words(pod, name, vec!["sh", "-c", &script])
+    }
+
+    fn run_words(&mut self, pod: &CriPod, name: &str, words: Vec<&str>) -> String {
+        let words = std::iter::once("/bin/busybox").chain(words);
         let config = ContainerConfig {
             metadata: Some(Name { name: name.into() }),
             image: Some(Name { name: IMAGE.into() }),
             command: words.map(Into::into).collect(),
+            ..ContainerConfig::default()
         };
+        self.start_container(pod, config)
+    }
+
+    /// Starts any container in a pod. Returns its id.
+    pub(crate) fn start_container(&mut self, pod: &CriPod, config: ContainerConfig) -> String {
         let question = CreateContainer {
             sandbox: pod.sandbox.clone(),
             config: Some(config),
@@ -127,6 +181,33 @@ impl Containerd {
         let answer: ContainerStatusAnswer = self.ask("ContainerStatus", &ContainerId { id: id.into() });
         let began = answer.status.unwrap().started_at;
         jiff::Timestamp::from_nanosecond(i128::from(began)).unwrap()
+    }
+
+    /// Asks a container to end as a kubelet does, and waits until it has.
+    pub(crate) fn stop_container(&mut self, id: String) {
+        let _stopped: Nothing = self.ask("StopContainer", &StopContainer { id, timeout: GRACE_SECONDS });
+    }
+
+    /// What a container wrote on its standard output and standard error so far, by the kubelet's files.
+    pub(crate) fn written(&self, pod: &CriPod, log: &str) -> [Vec<String>; 2] {
+        let path = Path::new(&pod.config.log_directory).join(log);
+        let text = fs::read_to_string(path).unwrap_or_default();
+        // Time, stream, and whether the line goes on (P) or is full (F); a line that is still written has no end.
+        let lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+        let mut written = [("stdout", String::new()), ("stderr", String::new())];
+        for line in lines {
+            let (stream, part) = line.split_once(' ').unwrap().1.split_once(' ').unwrap();
+            let (tag, part) = part.split_once(' ').unwrap();
+            let text = &mut written.iter_mut().find(|(name, _)| *name == stream).unwrap().1;
+            text.push_str(part);
+            if tag == "F" {
+                text.push('\n');
+            }
+        }
+        written.map(|(_, text)| {
+            let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
+            complete.lines().map(Into::into).collect()
+        })
     }
 
     fn ask<A: Message + Default>(&mut self, method: &str, question: &impl Message) -> A {
@@ -165,8 +246,8 @@ impl Containerd {
         }
     }
 
-    fn import_image(&self) {
-        let image = make_image(&self.folder);
+    /// Takes an image from a file.
+    pub(crate) fn import(&self, image: &Path) {
         let mut ctr = Command::new("ctr");
         ctr.arg("--address").arg(self.socket()).args(["--namespace", "k8s.io", "images", "import"]);
         let output = ctr.arg(image).output().unwrap();

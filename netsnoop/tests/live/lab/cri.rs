@@ -17,7 +17,28 @@ pub(crate) struct SandboxMetadata {
 pub(crate) struct LinuxSandboxConfig {
     #[prost(string, tag = "1")]
     pub(crate) cgroup_parent: String,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) security_context: Option<SandboxSecurity>,
 }
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct SandboxSecurity {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) namespace_options: Option<NamespaceOptions>,
+}
+
+/// In which namespaces: [`OF_THE_POD`], [`OF_THE_CONTAINER`] or [`OF_THE_NODE`].
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct NamespaceOptions {
+    #[prost(int32, tag = "1")]
+    pub(crate) network: i32,
+    #[prost(int32, tag = "2")]
+    pub(crate) pid: i32,
+}
+
+pub(crate) const OF_THE_POD: i32 = 0;
+pub(crate) const OF_THE_CONTAINER: i32 = 1;
+pub(crate) const OF_THE_NODE: i32 = 2;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct SandboxConfig {
@@ -25,6 +46,8 @@ pub(crate) struct SandboxConfig {
     pub(crate) metadata: Option<SandboxMetadata>,
     #[prost(string, tag = "2")]
     pub(crate) hostname: String,
+    #[prost(string, tag = "3")]
+    pub(crate) log_directory: String,
     #[prost(btree_map = "string, string", tag = "6")]
     pub(crate) labels: BTreeMap<String, String>,
     #[prost(message, optional, tag = "8")]
@@ -76,6 +99,99 @@ pub(crate) struct ContainerConfig {
     pub(crate) image: Option<Name>,
     #[prost(string, repeated, tag = "3")]
     pub(crate) command: Vec<String>,
+    #[prost(string, repeated, tag = "4")]
+    pub(crate) args: Vec<String>,
+    #[prost(message, repeated, tag = "6")]
+    pub(crate) envs: Vec<KeyValue>,
+    #[prost(message, repeated, tag = "7")]
+    pub(crate) mounts: Vec<Mount>,
+    /// Below the pod's `log_directory`.
+    #[prost(string, tag = "11")]
+    pub(crate) log_path: String,
+    #[prost(message, optional, tag = "15")]
+    pub(crate) linux: Option<LinuxContainerConfig>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct KeyValue {
+    #[prost(string, tag = "1")]
+    pub(crate) key: String,
+    #[prost(string, tag = "2")]
+    pub(crate) value: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Mount {
+    #[prost(string, tag = "1")]
+    pub(crate) container_path: String,
+    #[prost(string, tag = "2")]
+    pub(crate) host_path: String,
+    #[prost(bool, tag = "3")]
+    pub(crate) readonly: bool,
+    /// 0: private; 1: what is mounted on the host later appears too.
+    #[prost(int32, tag = "5")]
+    pub(crate) propagation: i32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct LinuxContainerConfig {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) resources: Option<Resources>,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) security_context: Option<ContainerSecurity>,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct Resources {
+    #[prost(int64, tag = "4")]
+    pub(crate) memory_limit_in_bytes: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ContainerSecurity {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) capabilities: Option<Capabilities>,
+    #[prost(bool, tag = "2")]
+    pub(crate) privileged: bool,
+    #[prost(message, optional, tag = "3")]
+    pub(crate) namespace_options: Option<NamespaceOptions>,
+    #[prost(message, optional, tag = "5")]
+    pub(crate) run_as_user: Option<Number>,
+    #[prost(bool, tag = "7")]
+    pub(crate) readonly_rootfs: bool,
+    #[prost(bool, tag = "11")]
+    pub(crate) no_new_privs: bool,
+    #[prost(message, optional, tag = "12")]
+    pub(crate) run_as_group: Option<Number>,
+    #[prost(string, repeated, tag = "13")]
+    pub(crate) masked_paths: Vec<String>,
+    #[prost(string, repeated, tag = "14")]
+    pub(crate) readonly_paths: Vec<String>,
+    #[prost(message, optional, tag = "15")]
+    pub(crate) seccomp: Option<SecurityProfile>,
+    #[prost(message, optional, tag = "16")]
+    pub(crate) apparmor: Option<SecurityProfile>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Capabilities {
+    #[prost(string, repeated, tag = "1")]
+    pub(crate) add: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    pub(crate) drop: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct Number {
+    #[prost(int64, tag = "1")]
+    pub(crate) value: i64,
+}
+
+/// 0: the runtime's own; 1: none.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct SecurityProfile {
+    #[prost(int32, tag = "1")]
+    pub(crate) profile_type: i32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -86,6 +202,15 @@ pub(crate) struct CreateContainer {
     pub(crate) config: Option<ContainerConfig>,
     #[prost(message, optional, tag = "3")]
     pub(crate) sandbox_config: Option<SandboxConfig>,
+}
+
+/// SIGTERM, and SIGKILL after so many seconds.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct StopContainer {
+    #[prost(string, tag = "1")]
+    pub(crate) id: String,
+    #[prost(int64, tag = "2")]
+    pub(crate) timeout: i64,
 }
 
 /// Whatever names a container by its id, and nothing else.

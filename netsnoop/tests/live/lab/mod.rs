@@ -7,6 +7,7 @@ pub(crate) mod agent;
 pub(crate) mod cgroup;
 pub(crate) mod containerd;
 pub(crate) mod cri;
+pub(crate) mod daemon_set;
 pub(crate) mod ledger;
 pub(crate) mod prometheus;
 pub(crate) mod records;
