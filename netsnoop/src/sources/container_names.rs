@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use netsnoop_core::process::Container;
+use netsnoop_core::process::{Container, Pod};
 use netsnoop_core::time::Timestamp;
 
 use super::name_channel::{NameAsker, Told};
@@ -40,7 +40,9 @@ pub(super) enum Naming {
 pub(super) struct ContainerNames {
     kubelet: PodNames,
     runtimes: Option<NameAsker>,
-    known: Known,
+    known: Remembered<Container>,
+    /// By uid: a new container of a pod that is known is named before its runtime tells of it.
+    pods: Remembered<Arc<Pod>>,
     asked: HashMap<Arc<str>, Timestamp>,
 }
 
@@ -50,7 +52,8 @@ impl ContainerNames {
         Self {
             kubelet: PodNames::new(kubelet_logs),
             runtimes,
-            known: Known::default(),
+            known: Remembered::default(),
+            pods: Remembered::default(),
             asked: HashMap::new(),
         }
     }
@@ -66,6 +69,7 @@ impl ContainerNames {
             return Naming::Known;
         }
         if self.ask(&container.id, now) {
+            self.complete_pod(container);
             return Naming::Follows;
         }
         self.complete_by_files(container, now, counters)
@@ -78,6 +82,15 @@ impl ContainerNames {
         true
     }
 
+    /// Adds what runtimes have told of its pod, of which it is not the first container.
+    fn complete_pod(&self, container: &mut Container) {
+        if let Some(pod) = &mut container.pod
+            && let Some(known) = self.pods.find(&pod.uid)
+        {
+            pod.clone_from(known);
+        }
+    }
+
     /// Adds what the kubelet's files tell, as no runtime does.
     pub(super) fn complete_by_files(
         &mut self,
@@ -86,6 +99,7 @@ impl ContainerNames {
         counters: &Counters,
     ) -> Naming {
         self.kubelet.complete(container, now, counters);
+        self.complete_pod(container);
         if container.name.is_some() { Naming::Known } else { Naming::Unknown }
     }
 
@@ -97,7 +111,11 @@ impl ContainerNames {
                 Told::Names(containers) => {
                     for container in &*containers {
                         self.asked.remove(&container.id);
-                        counters.container_names_evicted.add(self.known.learn(container));
+                        if let Some(pod) = container.pod.as_ref().filter(|pod| pod.name.is_some()) {
+                            self.pods.learn(&pod.uid, pod.clone());
+                        }
+                        let forgotten = self.known.learn(&container.id, container.clone());
+                        counters.container_names_evicted.add(forgotten);
                     }
                 }
                 Told::Cgroups(came) => cgroups.push(came),
@@ -124,28 +142,66 @@ impl ContainerNames {
     }
 }
 
-/// Containers by their ids, in two halves: when the younger is full, the older is forgotten, so what was not told of for the
+/// What was told, by id, in two halves: when the younger is full, the older is forgotten, so what was not told of for the
 /// longest time goes first.
-#[derive(Debug, Default)]
-struct Known {
-    young: HashMap<Arc<str>, Container>,
-    old: HashMap<Arc<str>, Container>,
+#[derive(Debug)]
+struct Remembered<V> {
+    young: HashMap<Arc<str>, V>,
+    old: HashMap<Arc<str>, V>,
 }
 
-impl Known {
-    fn find(&self, id: &str) -> Option<&Container> {
+impl<V> Default for Remembered<V> {
+    fn default() -> Self {
+        Self { young: HashMap::new(), old: HashMap::new() }
+    }
+}
+
+impl<V> Remembered<V> {
+    fn find(&self, id: &str) -> Option<&V> {
         self.young.get(id).or_else(|| self.old.get(id))
     }
 
     /// Returns how many were forgotten for it.
-    fn learn(&mut self, container: &Container) -> u64 {
+    fn learn(&mut self, id: &Arc<str>, told: V) -> u64 {
         let mut forgotten = 0;
-        if self.young.len() >= KNOWN_MAX / 2 && !self.young.contains_key(&container.id) {
+        if self.young.len() >= KNOWN_MAX / 2 && !self.young.contains_key(id) {
             let young = std::mem::take(&mut self.young);
             forgotten = std::mem::replace(&mut self.old, young).len() as u64;
         }
-        self.old.remove(&container.id);
-        self.young.insert(container.id.clone(), container.clone());
+        self.old.remove(id);
+        self.young.insert(id.clone(), told);
         forgotten
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intake::Bell;
+    use crate::sources::name_channel::Wishes;
+
+    #[test]
+    fn a_new_container_of_a_known_pod_has_the_pods_names_before_its_own() {
+        let container = |id: &str, name: Option<&str>| Container {
+            id: id.into(),
+            runtime: None,
+            name: name.map(Into::into),
+            pod: Some(Arc::new(Pod {
+                uid: "uid-1".into(),
+                name: name.map(|_| "web-1".into()),
+                namespace: name.map(|_| "tools".into()),
+                ..Pod::default()
+            })),
+        };
+        let nowhere = tempfile::tempdir().unwrap();
+        let (asker, teller) = Wishes::default().asker(Bell::new().unwrap());
+        let counters = Counters::default();
+        let mut names = ContainerNames::new(nowhere.path(), Some(asker));
+        teller.tell(&[container("first", Some("app"))].into(), &counters);
+        names.hear(&counters);
+        let mut second = container("second", None);
+        assert_eq!(names.complete(&mut second, Timestamp::from_nanos(0), &counters), Naming::Unknown);
+        assert_eq!(second.pod, container("first", Some("app")).pod);
+        assert_eq!(second.name, None, "it is not the first one");
     }
 }
