@@ -3,12 +3,14 @@
 //! Left out: putting any of it into a registry or a repository.
 
 mod contents;
+mod debian;
 mod image;
 mod notices;
 mod package;
 pub(crate) mod static_build;
 mod sums;
 mod tree;
+mod trial;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,11 +27,19 @@ pub(crate) struct DistArguments {
     /// Install what is missing without asking
     #[arg(long, short)]
     yes: bool,
+    /// Make it twice, which must give the same bytes, and have dpkg, lintian and systemd look at it, as all tests do
+    #[arg(long)]
+    check: bool,
 }
 
 /// The subcommand.
 pub(crate) fn dist(arguments: &DistArguments) -> Result<ExitCode> {
     prerequisites::ensure(arguments.yes)?;
+    if arguments.check {
+        let mut tally = Tally::default();
+        check(&mut tally)?;
+        return tally.close();
+    }
     if let Some(obstacle) = static_build::obstacle()? {
         bail!("a static netsnoop cannot be built here: {obstacle}");
     }
@@ -39,7 +49,8 @@ pub(crate) fn dist(arguments: &DistArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// As a part of all checks: makes everything twice, which must give the same bytes. Returns the image's file.
+/// As a part of all checks: makes everything twice, which must give the same bytes, and tries the Debian package. Returns
+/// the image's file.
 pub(crate) fn check(tally: &mut Tally) -> Result<Option<PathBuf>> {
     if let Some(obstacle) = static_build::obstacle()? {
         tally.skip("cargo xtask dist", obstacle);
@@ -51,5 +62,6 @@ pub(crate) fn check(tally: &mut Tally) -> Result<Option<PathBuf>> {
     tally.count("cargo xtask dist, twice the same", files == make()?);
     let folder = shell::target_folder()?.join("dist");
     package::write(&files, &folder)?;
+    trial::run(&folder, tally)?;
     Ok(Some(folder.join(package::image_name())))
 }

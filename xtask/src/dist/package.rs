@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::contents::{Contents, VERSION};
 use super::tree::{self, Tree};
-use super::{image, sums};
+use super::{debian, image, sums};
 
 /// Sums of all files, as `sha256sum -c` takes them.
 pub(super) const SUMS: &str = "SHA256SUMS";
@@ -27,6 +27,7 @@ pub(super) fn make(contents: &Contents) -> Result<Tree> {
     let archive = unpacked.archive(&format!("{name}/"), contents.epoch)?;
     files.add(&format!("{name}.tar.gz"), tree::gzip(&archive)?);
     files.add(&image_name(), image::pack(contents)?);
+    files.add(&debian::name(), debian::pack(contents)?);
     files.add_all(&name, unpacked);
     let sums = sums::list(files.files())?;
     files.add(SUMS, sums);

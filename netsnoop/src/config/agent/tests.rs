@@ -114,6 +114,15 @@ fn the_example_to_deploy_means_what_it_says() {
 }
 
 #[test]
+fn the_package_keeps_state_where_its_unit_lets_it_write() {
+    let settings = read_text(include_str!("../../../../deploy/systemd/netsnoop.yaml")).unwrap();
+    assert_eq!(settings.outputs.http, Some("127.0.0.1:9774".parse().unwrap()));
+    let unit = include_str!("../../../../deploy/systemd/netsnoop.service");
+    assert!(unit.lines().any(|line| line == "StateDirectory=netsnoop"));
+    assert_eq!(settings.state.unwrap().path, std::path::Path::new("/var/lib/netsnoop/state.json"));
+}
+
+#[test]
 fn outputs_named_without_more_have_their_usual_places() {
     let outputs = read_text("outputs:\n  http:\n  jsonl: {path: '-'}\n").unwrap().outputs;
     assert_eq!(outputs.http, Some("127.0.0.1:9774".parse().unwrap()));
