@@ -7,7 +7,7 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::cli::{AgentArgs, Cli, Command, CompareArgs, EXAMPLES, GlobalArgs, ReportFormat, WatchArgs};
-use crate::config::{AgentConfig, CompareConfig, ListConfig, WatchConfig};
+use crate::config::{AgentConfig, CompareConfig, ListConfig, WatchConfig, runtimes};
 use crate::doctor::{self, DoctorSettings};
 use crate::failure::Failure;
 use crate::listing;
@@ -61,8 +61,11 @@ fn list_interfaces() -> Result<(), Failure> {
 }
 
 fn doctor(format: ReportFormat, global: &GlobalArgs) -> Result<(), Failure> {
-    let diagnosis =
-        doctor::examine(&DoctorSettings { proc_root: global.proc_root.clone(), log: global.verbose >= 2 });
+    let diagnosis = doctor::examine(&DoctorSettings {
+        proc_root: global.proc_root.clone(),
+        runtimes: runtimes(global),
+        log: global.verbose >= 2,
+    });
     let mut text = Vec::new();
     match format {
         ReportFormat::Text => diagnosis.write_text(&mut text),

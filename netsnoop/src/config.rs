@@ -272,7 +272,7 @@ impl SourceConfig {
 }
 
 /// Who is asked for names of containers.
-fn runtimes(global: &GlobalArgs) -> RuntimeSettings {
+pub fn runtimes(global: &GlobalArgs) -> RuntimeSettings {
     let sockets = match global.runtime_socket.as_slice() {
         [] => RuntimeSockets::Usual,
         [one] if one.as_os_str() == "none" => RuntimeSockets::Only(Vec::new()),

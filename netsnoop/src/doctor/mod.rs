@@ -3,6 +3,7 @@
 //!
 //! Nothing stays behind: what was attached is detached before the result is printed.
 
+mod containers;
 mod host;
 mod remedies;
 mod render;
@@ -15,12 +16,15 @@ use netsnoop_core::attribution::RungSet;
 use serde::Serialize;
 
 use crate::sources::ebpf::EbpfSettings;
+use crate::sources::runtimes::RuntimeSettings;
 
 /// What to look at.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct DoctorSettings {
     /// Where the node's proc file system is mounted.
     pub proc_root: PathBuf,
+    /// Who is asked for names of containers.
+    pub runtimes: RuntimeSettings,
     /// Whether the kernel programs' diagnostics and the verifier's logs are wanted (`-vv`).
     pub log: bool,
 }
@@ -117,13 +121,15 @@ pub fn examine(settings: &DoctorSettings) -> Diagnosis {
     let host = host::Host::read(&settings.proc_root);
     let ebpf = EbpfSettings { rungs: RungSet::ALL, automatic: false, log: settings.log };
     let rungs = rungs::examine(&ebpf, &host);
+    let mut foundations = host.findings();
+    foundations.extend(containers::findings(&settings.runtimes, &settings.proc_root));
     let usable = rungs.iter().any(|finding| finding.state != State::Fails);
     Diagnosis {
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         uid: rustix::process::getuid().as_raw(),
         capabilities: host.capabilities.iter_names().map(|(name, _)| format!("CAP_{name}")).collect(),
         rungs,
-        host: host.findings(),
+        host: foundations,
         usable,
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct ContainerNames {
     /// By uid: a new container of a pod that is known is named before its runtime tells of it.
     pods: Remembered<Arc<Pod>>,
     asked: HashMap<Arc<str>, Timestamp>,
+    /// Since when nobody could be asked for names that no file told either, and whether that was complained of.
+    unheard: Option<(Timestamp, bool)>,
 }
 
 impl ContainerNames {
@@ -55,6 +57,7 @@ impl ContainerNames {
             known: Remembered::default(),
             pods: Remembered::default(),
             asked: HashMap::new(),
+            unheard: None,
         }
     }
 
@@ -69,10 +72,27 @@ impl ContainerNames {
             return Naming::Known;
         }
         if self.ask(&container.id, now) {
+            self.unheard = None;
             self.complete_pod(container);
             return Naming::Follows;
         }
-        self.complete_by_files(container, now, counters)
+        let naming = self.complete_by_files(container, now, counters);
+        if naming == Naming::Unknown && self.runtimes.as_ref().is_some_and(|runtimes| !runtimes.is_heard()) {
+            self.complain(now);
+        }
+        naming
+    }
+
+    /// Once, and not before a runtime that is there has had the time to answer.
+    fn complain(&mut self, now: Timestamp) {
+        let (since, complained) = self.unheard.get_or_insert((now, false));
+        if !*complained && now.since(*since) >= ASK_EVERY {
+            *complained = true;
+            log::warn!(
+                "containers keep their ids: no container runtime answers (`netsnoop doctor` tells which were tried, \
+                 --runtime-socket names another)"
+            );
+        }
     }
 
     /// Adds the names that runtimes have told; `false` if they told none.

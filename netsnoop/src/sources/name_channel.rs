@@ -70,6 +70,11 @@ impl NameAsker {
         self.wishes.0.send(id.clone()).is_ok()
     }
 
+    /// Whether there is anybody who could tell.
+    pub(super) fn is_heard(&self) -> bool {
+        self.wishes.0.receiver_count() > 0
+    }
+
     /// What has come.
     pub(super) fn take(&self) -> impl Iterator<Item = Told> + '_ {
         self.told.try_iter()

@@ -87,27 +87,45 @@ pub struct Known {
     pub amiss: Vec<String>,
 }
 
+/// What the runtime on a socket told of all its containers, or why it told nothing.
+#[derive(Debug)]
+pub struct Answer {
+    /// The socket.
+    pub socket: PathBuf,
+    /// The containers.
+    pub told: anyhow::Result<Vec<Container>>,
+}
+
 /// Asks all runtimes, and waits at most `patience` for each of them.
 pub fn ask_once(settings: &RuntimeSettings, patience: Duration) -> anyhow::Result<Known> {
+    let mut known = Known::default();
+    for Answer { socket, told } in ask_each(settings, patience)? {
+        match told.with_context(|| no_names_from(&socket)) {
+            Ok(containers) => known.containers.extend(containers),
+            Err(error) => known.amiss.push(format!("{error:#}")),
+        }
+    }
+    Ok(known)
+}
+
+/// The answers one by one, sorted by their sockets.
+pub fn ask_each(settings: &RuntimeSettings, patience: Duration) -> anyhow::Result<Vec<Answer>> {
     on_a_runtime_of_tokio(async {
         let mut asked = JoinSet::new();
         for socket in settings.sockets.find() {
             let labels = settings.labels.clone();
             asked.spawn(async move {
                 let list = async { Runtime::connect(&socket, labels).await?.list().await };
-                let answer = timeout(patience, list).await;
-                let answer = answer.context("it gave no answer").flatten();
-                answer.with_context(|| no_names_from(&socket))
+                let told = timeout(patience, list).await.context("it gave no answer").flatten();
+                Answer { socket, told }
             });
         }
-        let mut known = Known::default();
+        let mut answers = Vec::new();
         while let Some(answer) = asked.join_next().await {
-            match answer.context("asking a container runtime")? {
-                Ok(containers) => known.containers.extend(containers),
-                Err(error) => known.amiss.push(format!("{error:#}")),
-            }
+            answers.push(answer.context("asking a container runtime")?);
         }
-        Ok(known)
+        answers.sort_by(|a, b| a.socket.cmp(&b.socket));
+        Ok(answers)
     })?
 }
 
