@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::attribution::{Attribution, RungSet};
+use crate::cluster::ClusterNames;
 use crate::five_tuple::{Endpoint, Transport};
 use crate::namespace::NamespaceKey;
 use crate::process::ProcessFacts;
@@ -130,6 +131,8 @@ pub struct EndRecord {
     pub named_at: Option<Timestamp>,
     /// What is known of the owning process.
     pub facts: Option<Arc<ProcessFacts>>,
+    /// What the cluster calls it, if that was asked.
+    pub cluster: Option<Box<ClusterNames>>,
 }
 
 /// The addresses that the ends were given on the way (NAT).

@@ -49,6 +49,8 @@ pub struct Ledger {
     pub resolutions_unmatched: u64,
     /// Answers to lookups of names thrown out of a full table.
     pub resolutions_evicted: u64,
+    /// Addresses of the cluster's pods and services that found no room, or were forgotten as their table was full.
+    pub cluster_names_evicted: u64,
     /// Questions not asked because too many were waiting.
     pub rescans_dropped: u64,
 }

@@ -26,6 +26,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod attribution;
+pub mod cluster;
 pub mod comparison;
 pub mod connection;
 pub mod conntrack;

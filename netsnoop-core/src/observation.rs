@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::attribution::{Reason, Rung};
+use crate::cluster::ClusterChange;
 use crate::five_tuple::FiveTuple;
 use crate::namespace::{NamespaceKey, Topology, TopologyReport};
 use crate::packet::{Direction, PacketHeader};
@@ -39,6 +40,8 @@ pub enum Observation {
     Process(ProcessId, ProcessFacts),
     /// The container of a process, now with its names; `None` if they will not be known. It comes after facts that said so.
     ContainerNames(ProcessId, Option<Container>),
+    /// What a Kubernetes cluster calls addresses of others.
+    Cluster(Vec<ClusterChange>),
     /// The namespaces and interfaces of the node.
     Topology(Topology),
     /// What has changed of them since.

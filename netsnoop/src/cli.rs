@@ -7,6 +7,7 @@
 )]
 
 mod agent;
+mod cluster;
 mod list;
 mod socket_words;
 mod values;
@@ -22,6 +23,7 @@ use netsnoop_core::connection::RecordEvent;
 use netsnoop_core::service::ServiceRule;
 
 pub use agent::{AGENT_HELP, AgentArgs};
+pub use cluster::{ClusterArgs, KubeServer};
 pub use list::{KindArgs, LIST_HELP, ListArgs, ListFormat, PlaceArgs, ShowArgs, SortKey, SortOrder};
 pub use socket_words::{Comparison, Condition, SocketWords, StateSet};
 pub use values::{Place, PodName, UserSelector};
@@ -188,6 +190,9 @@ pub struct WatchArgs {
     /// Which ways of knowing are used.
     #[command(flatten)]
     pub knowing: KnowingArgs,
+    /// What the cluster is asked.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// Which connections are shown.
     #[command(flatten)]
     pub select: SelectArgs,

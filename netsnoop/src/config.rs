@@ -2,6 +2,7 @@
 //! looked at here and nowhere later. What needs the node's files (user names) is left to those who read them.
 
 mod agent;
+mod cluster;
 mod list;
 
 use std::env;
@@ -22,6 +23,7 @@ use crate::cli::{
 };
 use crate::failure::Failure;
 use crate::sources::capture::ANY_INTERFACE;
+use crate::sources::cluster::ClusterSettings;
 use crate::sources::runtimes::{LabelKeys, RuntimeSettings, RuntimeSockets};
 
 pub use agent::{
@@ -66,6 +68,8 @@ pub struct SourceConfig {
     pub proc_root: PathBuf,
     /// Who is asked for names of containers, and for which labels.
     pub runtimes: RuntimeSettings,
+    /// Which API server is asked for names of pods and services elsewhere, if one is.
+    pub cluster: Option<ClusterSettings>,
     /// 0 warnings, 1 what is going on, 2 and more the kernel programs' own words too.
     pub verbosity: u8,
 }
@@ -165,12 +169,13 @@ pub struct CompareConfig {
 impl WatchConfig {
     /// Decides. What contradicts itself is a usage failure.
     pub fn decide(args: WatchArgs, global: &GlobalArgs) -> Result<Self, Failure> {
-        let WatchArgs { capture, knowing, select, count, print, expression } = args;
+        let WatchArgs { capture, knowing, cluster, select, count, print, expression } = args;
         let knowing = Knowing::of_watch(&knowing).map_err(Failure::usage)?;
         let (services, owners) = selection(select).map_err(Failure::usage)?;
         let output = output(&print, global.color);
         let mut sources = SourceConfig::decide((capture, expression), knowing, services, global);
         sources.container_users = output.format == OutputFormat::Jsonl && !output.numeric;
+        sources.cluster = cluster::cluster(cluster, global)?;
         Ok(Self { sources, owners, count, output })
     }
 }
@@ -266,6 +271,7 @@ impl SourceConfig {
             container_users: false,
             proc_root: global.proc_root.clone(),
             runtimes: runtimes(global),
+            cluster: None,
             verbosity: global.verbose,
         }
     }

@@ -114,6 +114,8 @@ pub struct Counters {
     pub container_users_unasked: Counter,
     /// Times that a container runtime refused or gave no answer.
     pub runtime_failures: Counter,
+    /// Times that Kubernetes' API server refused, gave no answer, or broke off.
+    pub kube_api_failures: Counter,
     /// Lists of containers' names or cgroups that found no room on their way.
     pub container_names_lost: Counter,
     /// Cgroups below which none is seen to come, as too many are watched.

@@ -41,6 +41,7 @@ const CORE_LAYERS: [(&str, &[&str], &[&str]); 17] = [
             "inventory",
             "translation",
             "resolution",
+            "cluster",
         ],
         &[],
     ),

@@ -30,6 +30,7 @@ fn lacking(reason: Reason) -> Attribution {
 
 fn end(port: u16, inode: Option<u32>, attribution: Attribution) -> EndRecord {
     EndRecord {
+        cluster: None,
         endpoint: Endpoint::new("198.18.0.1".parse().unwrap(), port),
         namespace: inode.map(|inode| NamespaceKey { inode, cookie: None }),
         attribution,

@@ -14,6 +14,7 @@
 mod address_claims;
 mod byte_counts;
 mod byte_looks;
+mod cluster_table;
 mod flow;
 mod flow_index;
 mod flow_table;
@@ -58,6 +59,7 @@ use crate::process::{Container, ProcessId};
 use crate::service::Services;
 use crate::time::Timestamp;
 
+use cluster_table::ClusterTable;
 use flow::{Flow, Side};
 use flow_table::{FlowId, FlowTable};
 use hearing::Hearing;
@@ -101,6 +103,7 @@ pub struct Reconciler {
     translations: TranslationTable,
     hearing: Hearing,
     resolutions: ResolutionTable,
+    cluster: ClusterTable,
     /// Answers to lookups of somebody whose place is not known yet.
     unplaced_resolutions: VecDeque<Unplaced>,
     questions: Questions,
@@ -144,6 +147,7 @@ impl Reconciler {
             hearing: Hearing::default(),
             resolutions: ResolutionTable::new(hasher.clone(), settings.resolutions_max),
             unplaced_resolutions: VecDeque::new(),
+            cluster: ClusterTable::new(hasher.clone(), settings.cluster_names_max),
             questions: Questions::new(hasher, settings.questions_max),
             ready: VecDeque::new(),
             grown: VecDeque::new(),
@@ -181,6 +185,9 @@ impl Reconciler {
                 }
             }
             Observation::ContainerNames(id, container) => self.handle_names(now, id, container),
+            Observation::Cluster(changes) => {
+                changes.into_iter().for_each(|change| self.cluster.learn(now, change));
+            }
             Observation::Translations(report) => self.handle_translations(now, report),
             Observation::TranslationsUntil(until) => self.handle_translations_until(now, until),
             Observation::Topology(topology) => self.handle_topology(now, topology),
@@ -262,6 +269,7 @@ impl Reconciler {
             listeners_dropped: self.listeners.dropped,
             translations_evicted: self.translations.evicted,
             resolutions_evicted: self.ledger.resolutions_evicted + self.resolutions.evicted,
+            cluster_names_evicted: self.cluster.evicted,
             living_dropped: self.living.dropped,
             ..self.ledger.clone()
         };

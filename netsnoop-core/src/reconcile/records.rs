@@ -1,11 +1,13 @@
 //! Turning a held connection into the record that is told.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use super::Reconciler;
-use super::flow::{End, Flow, Side};
+use super::flow::{Flow, Side};
 use super::flow_table::FlowId;
-use crate::attribution::Attribution;
+use crate::attribution::{Attribution, Reason};
+use crate::cluster::ClusterNames;
 use crate::connection::{ConnectionId, ConnectionRecord, EndRecord, Exchanged, Nat, RecordEvent, Role};
 use crate::five_tuple::Endpoint;
 use crate::process::ProcessFacts;
@@ -110,8 +112,8 @@ impl Reconciler {
             transport: flow.transport,
             isn: flow.isn,
             interface: flow.interface.as_ref().map(|(name, _)| name.clone()),
-            client: self.render_end(flow.end(client), asked.local),
-            server: self.render_end(flow.end(server), asked.remote),
+            client: self.render_end(flow, client, asked.local),
+            server: self.render_end(flow, server, asked.remote),
             nat: Nat {
                 client: given(asked.local, answered.local),
                 server: given(asked.remote, answered.remote),
@@ -124,14 +126,24 @@ impl Reconciler {
         }
     }
 
-    fn render_end(&self, end: &End, endpoint: Endpoint) -> EndRecord {
+    fn render_end(&self, flow: &Flow, side: Side, endpoint: Endpoint) -> EndRecord {
+        let end = flow.end(side);
         EndRecord {
             endpoint,
             namespace: end.namespace,
             facts: self.facts_of(&end.attribution),
             attribution: end.attribution.clone(),
             named_at: end.named_at,
+            cluster: self.cluster_names(flow, side, endpoint),
         }
+    }
+
+    /// An end of this node has its names from its container.
+    fn cluster_names(&self, flow: &Flow, side: Side, asked: Endpoint) -> Option<Box<ClusterNames>> {
+        let is_remote = flow.end(side).attribution.reason() == Some(Reason::Remote);
+        let own = is_remote.then(|| flow.tuple(side).local.address);
+        let asked = (side != flow.client).then_some(asked.address);
+        self.cluster.names(own, asked, flow.first_seen).map(Box::new)
     }
 
     fn facts_of(&self, attribution: &Attribution) -> Option<Arc<ProcessFacts>> {

@@ -26,6 +26,8 @@ pub struct Settings {
     pub translations_max: usize,
     /// Most answers to lookups of names held at once.
     pub resolutions_max: usize,
+    /// Most addresses of a cluster's pods and services held at once.
+    pub cluster_names_max: usize,
     /// Most sockets waiting to be looked up at once.
     pub questions_max: usize,
     /// Which kernel hooks report.
@@ -67,6 +69,7 @@ impl Default for Settings {
             processes_max: 65_536,
             translations_max: 65_536,
             resolutions_max: 32_768,
+            cluster_names_max: 32_768,
             questions_max: 16_384,
             hooks: Hooks::default(),
             lookups: false,

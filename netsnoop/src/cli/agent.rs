@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{CaptureArgs, KnowingArgs, listen_address};
+use super::{CaptureArgs, ClusterArgs, KnowingArgs, listen_address};
 
 /// What stands below the options.
 pub const AGENT_HELP: &str = "\
@@ -82,4 +82,7 @@ pub struct AgentArgs {
     /// Which ways of knowing are used.
     #[command(flatten)]
     pub knowing: KnowingArgs,
+    /// What the cluster is asked.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 }

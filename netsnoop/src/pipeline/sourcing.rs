@@ -12,6 +12,7 @@ use crate::privileges::Job;
 use crate::rescans::{self, RescanSender};
 use crate::sources::capture::{Capture, CaptureError, Progress};
 use crate::sources::cgroup_watch;
+use crate::sources::cluster::{self, ClusterSettings};
 use crate::sources::conntrack::{self, Conntrack, Unavailable};
 use crate::sources::container_users::{self, ContainerUsers};
 use crate::sources::lookup::{self, LookupSettings};
@@ -130,6 +131,17 @@ pub(super) fn start_containers(
     spawn("runtimes", Job::Runtimes, move || {
         if let Err(error) = runtimes::run(&settings, &wishes, tellers, counters) {
             log::warn!("containers and pods have no names: {error:#}");
+        }
+    })?;
+    Ok(())
+}
+
+/// Starts the thread that hears what the cluster calls addresses of others.
+pub(super) fn start_cluster(settings: ClusterSettings, intake: Intake) -> anyhow::Result<()> {
+    // Not joined: it waits for the API server for ever.
+    spawn("cluster", Job::Opened, move || {
+        if let Err(error) = cluster::run(&settings, &intake) {
+            log::warn!("pods and services elsewhere have no names: {error:#}");
         }
     })?;
     Ok(())

@@ -114,6 +114,17 @@ mod tests {
     }
 
     #[test]
+    fn the_cluster_s_names_are_in_k8s_and_evidence_stays_as_it_is() {
+        let line = line(&samples::to_the_cluster());
+        let expected = concat!(
+            r#""server":{"address":"2001:db8::13","port":443,"#,
+            r#""k8s":{"namespace":{"name":"shop"},"pod":{"uid":"33","name":"db-1"},"#,
+            r#""service":{"name":"db","namespace":"shop"}},"attribution":{"level":"none","reason":"remote"}}"#,
+        );
+        assert!(line.contains(expected), "{line}");
+    }
+
+    #[test]
     fn every_sample_is_valid_and_the_schema_tells_good_from_bad() {
         let validator = jsonschema::draft202012::new(&schema()).unwrap();
         for record in samples::all() {

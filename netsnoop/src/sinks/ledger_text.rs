@@ -128,6 +128,11 @@ fn remarks(ledgers: &[(Way, Ledger)], counters: &Counters) -> Vec<Remark> {
         remark(sum(|ledger| ledger.living_dropped), "sockets in tables not noted as there were too many", ""),
         remark(sum(|ledger| ledger.processes_evicted), "processes forgotten as the table was full", ""),
         remark(sum(|ledger| ledger.resolutions_evicted), "looked-up names forgotten, the table was full", ""),
+        remark(
+            sum(|ledger| ledger.cluster_names_evicted),
+            "names of the cluster forgotten, the table was full",
+            "",
+        ),
         remark(sum(|ledger| ledger.conflicts), "owners corrected by stronger evidence", ""),
         remark(
             counters.rows_lost_in_channel.get(),
@@ -156,6 +161,7 @@ fn remarks_on_names(counters: &Counters) -> Vec<Remark> {
         ),
         remark(counters.user_names_evicted.get(), "user names forgotten as the table was full", ""),
         remark(counters.runtime_failures.get(), "times that a container runtime gave no answer", ""),
+        remark(counters.kube_api_failures.get(), "times that Kubernetes' API server gave no answer", ""),
         remark(
             counters.container_names_lost.get(),
             "lists of containers' names or cgroups that found no room",

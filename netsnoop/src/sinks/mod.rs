@@ -13,6 +13,7 @@ mod getent;
 pub mod http;
 mod journal;
 mod jsonl;
+mod kubernetes_keys;
 pub mod ledger_text;
 mod line;
 mod lines;

@@ -3,7 +3,7 @@
 
 use netsnoop_core::attribution::Owner;
 use netsnoop_core::connection::{ConnectionRecord, EndRecord};
-use netsnoop_core::process::{Comm, Container, Process};
+use netsnoop_core::process::{Comm, Container, Pod, Process};
 
 use crate::cli::PodName;
 use crate::config::OwnerSelectors;
@@ -54,12 +54,13 @@ impl OwnerFilter {
 
     /// Whether a process that holds a socket passes; services are not asked for.
     pub(super) fn holder_fits(&self, process: &Process, container: Option<&Container>) -> bool {
-        self.process_fits(process) && self.container_fits(container)
+        let pod = container.and_then(|container| container.pod.as_deref());
+        self.process_fits(process) && self.place_fits(container, pod)
     }
 
     /// Whether a socket that nobody holds passes: it has no more than the user who made it.
     pub(super) fn nobodys_fits(&self, uid: Option<u32>) -> bool {
-        self.only_asks_for_user(uid) && self.container_fits(None)
+        self.only_asks_for_user(uid) && self.place_fits(None, None)
     }
 
     const fn asks_of_ends(&self) -> bool {
@@ -72,15 +73,15 @@ impl OwnerFilter {
 
     fn end_fits(&self, end: &EndRecord) -> bool {
         let container = end.facts.as_ref().and_then(|facts| facts.container.as_ref());
-        (!self.asks_of_processes() || self.owner_fits(end)) && self.container_fits(container)
+        let elsewhere = end.cluster.as_ref().and_then(|names| names.pod.as_deref());
+        let pod = container.and_then(|container| container.pod.as_deref()).or(elsewhere);
+        (!self.asks_of_processes() || self.owner_fits(end)) && self.place_fits(container, pod)
     }
 
-    fn container_fits(&self, container: Option<&Container>) -> bool {
+    fn place_fits(&self, container: Option<&Container>, pod: Option<&Pod>) -> bool {
         any_or_unasked(&self.containers, |wanted| {
             container.is_some_and(|container| is_named(container, wanted))
-        }) && any_or_unasked(&self.pods, |wanted| {
-            container.is_some_and(|container| is_of_pod(container, wanted))
-        })
+        }) && any_or_unasked(&self.pods, |wanted| pod.is_some_and(|pod| is_called(pod, wanted)))
     }
 
     fn owner_fits(&self, end: &EndRecord) -> bool {
@@ -115,10 +116,8 @@ fn is_named(container: &Container, wanted: &str) -> bool {
         || (wanted.len() >= SHORTEST_CONTAINER_ID && container.id.starts_with(wanted))
 }
 
-fn is_of_pod(container: &Container, wanted: &PodName) -> bool {
-    container.pod.as_ref().is_some_and(|pod| {
-        pod.namespace.as_deref() == Some(&*wanted.namespace) && pod.name.as_deref() == Some(&*wanted.name)
-    })
+fn is_called(pod: &Pod, wanted: &PodName) -> bool {
+    pod.namespace.as_deref() == Some(&*wanted.namespace) && pod.name.as_deref() == Some(&*wanted.name)
 }
 
 #[cfg(test)]
@@ -166,6 +165,9 @@ mod tests {
         );
         check(|s| s.pods = vec!["tools/web-1".parse().unwrap()], &record, true);
         check(|s| s.pods = vec!["other/web-1".parse().unwrap()], &record, false);
+        let elsewhere = samples::to_the_cluster();
+        check(|s| s.pods = vec!["shop/db-1".parse().unwrap()], &elsewhere, true);
+        check(|s| s.pods = vec!["shop/db".parse().unwrap()], &elsewhere, false);
         check(|s| s.containers = vec!["app".into()], &record, true);
         check(|s| s.containers = vec![samples::CONTAINER_ID[..12].into()], &record, true);
         check(|s| s.containers = vec![samples::CONTAINER_ID[..3].into()], &record, false);

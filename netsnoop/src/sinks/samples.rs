@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netsnoop_core::attribution::{Attribution, Evidence, Owner, Reason, Rung, RungSet};
+use netsnoop_core::cluster::{ClusterNames, ClusterService};
 use netsnoop_core::connection::{
     ConnectionId, ConnectionRecord, ConnectionState, EndRecord, Exchanged, Io, IoSource, Nat, RecordEvent,
     Role,
@@ -31,7 +32,7 @@ pub(super) fn process(pid: u32, name: &str, uid: u32) -> Process {
 
 fn end(address: &str, port: u16, attribution: Attribution) -> EndRecord {
     let endpoint = Endpoint::new(address.parse().unwrap(), port);
-    EndRecord { endpoint, namespace: None, attribution, named_at: None, facts: None }
+    EndRecord { endpoint, namespace: None, attribution, named_at: None, facts: None, cluster: None }
 }
 
 fn rungs(rungs: &[Rung]) -> RungSet {
@@ -118,6 +119,17 @@ pub(super) fn to_a_remote_server() -> ConnectionRecord {
     record(end("2001:db8::10", 54102, curl), end("2001:db8::13", 443, remote))
 }
 
+/// Likewise, to a service that led to a pod on another node, as the cluster tells.
+pub(super) fn to_the_cluster() -> ConnectionRecord {
+    let pod =
+        Pod { uid: "33".into(), name: Some("db-1".into()), namespace: Some("shop".into()), ..Pod::default() };
+    let service = ClusterService { namespace: "shop".into(), name: "db".into() };
+    let mut record = to_a_remote_server();
+    record.server.cluster =
+        Some(Box::new(ClusterNames { pod: Some(Arc::new(pod)), service: Some(Arc::new(service)) }));
+    record
+}
+
 /// Refused, and the client was gone before anybody could look.
 pub(super) fn refused_and_gone() -> ConnectionRecord {
     let gone = Attribution::namespace(Reason::GoneBeforeLookup, Some(10001));
@@ -157,6 +169,13 @@ pub(super) fn translated() -> ConnectionRecord {
 }
 
 /// All of them.
-pub(super) fn all() -> [ConnectionRecord; 5] {
-    [between_two_processes(), to_a_remote_server(), refused_and_gone(), shared_udp(), translated()]
+pub(super) fn all() -> [ConnectionRecord; 6] {
+    [
+        between_two_processes(),
+        to_a_remote_server(),
+        to_the_cluster(),
+        refused_and_gone(),
+        shared_udp(),
+        translated(),
+    ]
 }

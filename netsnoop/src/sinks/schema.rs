@@ -17,6 +17,7 @@ use serde::{Serialize, Serializer};
 
 use crate::clock::WallClock;
 use crate::sinks::community_id::community_id;
+use crate::sinks::kubernetes_keys::Kubernetes;
 use crate::sinks::user_names::UserNames;
 
 /// The version every record carries.
@@ -166,47 +167,6 @@ pub(super) struct ContainerKeys<'a> {
     user: Option<User<'a>>,
 }
 
-/// Where in Kubernetes a container is.
-#[derive(Serialize, Debug)]
-pub(super) struct Kubernetes<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    namespace: Option<Named<'a>>,
-    pod: PodKeys<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    container: Option<Named<'a>>,
-}
-
-#[derive(Serialize, Debug)]
-struct PodKeys<'a> {
-    uid: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Labels::is_empty")]
-    label: Labels<'a>,
-}
-
-/// Labels by their keys, which stay whole though they have dots in them.
-#[derive(Debug)]
-struct Labels<'a>(&'a [(Arc<str>, Arc<str>)]);
-
-impl Labels<'_> {
-    const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl Serialize for Labels<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(key, value)| (&**key, &**value)))
-    }
-}
-
-/// Something that has a name and no more.
-#[derive(Serialize, Debug)]
-pub(super) struct Named<'a> {
-    pub(super) name: &'a str,
-}
-
 #[derive(Serialize, Debug)]
 struct ServiceKeys<'a> {
     name: &'a str,
@@ -321,7 +281,7 @@ impl<'a> End<'a> {
                 user: container_user(end),
                 ..ContainerKeys::new(container)
             }),
-            k8s: container.and_then(Kubernetes::new),
+            k8s: Kubernetes::of_end(container, end.cluster.as_deref()),
             attribution: AttributionKeys::new(end, clock),
         }
     }
@@ -345,18 +305,6 @@ impl<'a> ContainerKeys<'a> {
     pub(super) fn new(container: &'a Container) -> Self {
         let name = container.name.as_deref().filter(|_| container.pod.is_none());
         Self { id: &container.id, runtime: container.runtime, name, user: None }
-    }
-}
-
-impl<'a> Kubernetes<'a> {
-    /// Of a container, if it is one of a pod's.
-    pub(super) fn new(container: &'a Container) -> Option<Self> {
-        let pod = container.pod.as_deref()?;
-        Some(Self {
-            namespace: pod.namespace.as_deref().map(|name| Named { name }),
-            pod: PodKeys { uid: &pod.uid, name: pod.name.as_deref(), label: Labels(&pod.labels) },
-            container: container.name.as_deref().map(|name| Named { name }),
-        })
     }
 }
 

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use jiff::Timestamp as WallTime;
 use jiff::tz::TimeZone;
 use netsnoop_core::attribution::{Evidence, Owner};
+use netsnoop_core::cluster::ClusterNames;
 use netsnoop_core::connection::{ConnectionRecord, ConnectionState, EndRecord, Nat, RecordEvent, Role};
 use netsnoop_core::process::{Container, Process};
 
@@ -96,6 +97,8 @@ impl Line {
         }
         if let Some(container) = end.facts.as_ref().and_then(|facts| facts.container.as_ref()) {
             self.container(container);
+        } else if let Some(names) = &end.cluster {
+            self.cluster(names);
         }
         self.pad_from(start, OWNER_WIDTH);
     }
@@ -122,6 +125,18 @@ impl Line {
     fn container(&mut self, container: &Container) {
         self.put(Paint::Plain, ' ');
         self.put(Paint::Container, ContainerName(container));
+    }
+
+    /// The pod that it is, else the service that was asked for.
+    fn cluster(&mut self, names: &ClusterNames) {
+        let pod =
+            names.pod.as_deref().and_then(|pod| Some((pod.namespace.as_deref()?, pod.name.as_deref()?)));
+        if let Some((namespace, name)) = pod {
+            self.put(Paint::Container, format_args!(" {}/{}", Escaped(namespace), Escaped(name)));
+        } else if let Some(service) = &names.service {
+            let (namespace, name) = (Escaped(&service.namespace), Escaped(&service.name));
+            self.put(Paint::Container, format_args!(" service:{namespace}/{name}"));
+        }
     }
 
     fn ends(&mut self, record: &ConnectionRecord) {
@@ -222,6 +237,18 @@ mod tests {
             &samples::to_a_remote_server(),
             "21:01:02.123456 tcp  10001 curl[29786]             [2001:db8::10]:54102 -> [2001:db8::13]:443    \
              (remote)                     kernel_event\n",
+        );
+        check(
+            &samples::to_the_cluster(),
+            "21:01:02.123456 tcp  10001 curl[29786]             [2001:db8::10]:54102 -> [2001:db8::13]:443    \
+             (remote) shop/db-1           kernel_event\n",
+        );
+        let mut to_a_service = samples::to_the_cluster();
+        to_a_service.server.cluster.as_mut().unwrap().pod = None;
+        check(
+            &to_a_service,
+            "21:01:02.123456 tcp  10001 curl[29786]             [2001:db8::10]:54102 -> [2001:db8::13]:443    \
+             (remote) service:shop/db     kernel_event\n",
         );
         check(
             &samples::refused_and_gone(),

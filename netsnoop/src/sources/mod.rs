@@ -2,6 +2,7 @@
 
 pub mod capture;
 pub mod cgroup_watch;
+pub mod cluster;
 pub mod conntrack;
 mod container_names;
 pub mod container_users;

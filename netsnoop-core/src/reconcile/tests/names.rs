@@ -1,11 +1,13 @@
 //! Names of containers, which runtimes tell later than all else.
 
+use alloc::sync::Arc;
 use alloc::vec;
 
 use super::{ALL_HOOKS, DB, Socket, WEB, World, at, process, tcp};
+use crate::cluster::{ClusterChange, ClusterName, ClusterObject, ClusterService};
 use crate::connection::{ConnectionRecord, RecordEvent};
 use crate::observation::{Act, Observation};
-use crate::process::{Container, ProcessFacts};
+use crate::process::{Container, Pod, ProcessFacts};
 use crate::socket::TcpState;
 
 fn container(name: Option<&str>) -> Container {
@@ -88,4 +90,53 @@ fn connections_of_a_named_container_have_its_names_from_the_start() {
     assert_eq!(world.events(), [RecordEvent::Open]);
     assert_eq!(name_of(world.last()), Some("app"));
     assert_eq!(world.last().start, Some(at(600)));
+}
+
+/// Tells of a pod that has both a remote address and one of this node, and of a service at 198.19.0.1.
+fn tell_of_the_cluster(world: &mut World, millis: u64) {
+    let pod = Pod { uid: "p".into(), name: Some("db-1".into()), ..Pod::default() };
+    let service = ClusterService { namespace: "shop".into(), name: "db".into() };
+    let is = |uid: &str, addresses: &[&str], name| {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        ClusterChange::Is(ClusterObject { uid: uid.into(), since: None, addresses, name })
+    };
+    let changes = vec![
+        is("p", &["198.18.77.1", "198.18.1.13"], ClusterName::Pod(Arc::new(pod))),
+        is("s", &["198.19.0.1"], ClusterName::Service(Arc::new(service))),
+    ];
+    world.see(millis, Observation::Cluster(changes));
+}
+
+/// Names of the server by the cluster: of a pod, and of a service.
+fn cluster_names(record: &ConnectionRecord) -> (Option<&str>, Option<&str>) {
+    let names = record.server.cluster.as_deref();
+    let pod = names.and_then(|names| names.pod.as_ref()?.name.as_deref());
+    (pod, names.and_then(|names| Some(&*names.service.as_ref()?.name)))
+}
+
+#[test]
+fn the_cluster_names_what_is_elsewhere_and_what_was_asked_for() {
+    for (server, told_at, expected) in [
+        ("198.18.77.1:5432", 0, (Some("db-1"), None)),
+        // It may have been somebody else's when the connection began.
+        ("198.18.77.1:5432", 20, (None, None)),
+        ("198.18.77.2:5432", 0, (None, None)),
+        // On this node: its container has the names.
+        ("198.18.1.13:80", 0, (None, None)),
+        ("198.19.0.1:80", 0, (None, Some("db"))),
+    ] {
+        let mut world = World::new(ALL_HOOKS);
+        let client = Socket::new(WEB, tcp("198.18.1.10:40000", server), 11);
+        if told_at < 10 {
+            tell_of_the_cluster(&mut world, told_at);
+        }
+        world.see(10, client.event(10, Act::Connect, Some(7)));
+        if told_at > 10 {
+            tell_of_the_cluster(&mut world, told_at);
+        }
+        world.wait_until(500);
+        assert_eq!(world.events(), [RecordEvent::Open]);
+        assert_eq!(cluster_names(world.last()), expected, "{server} told at {told_at}");
+        assert_eq!(world.last().client.cluster, None);
+    }
 }

@@ -15,6 +15,7 @@ use anyhow::{Context, ensure};
 use netsnoop_core::dns_answer::RESOLVER_PORTS;
 use netsnoop_core::service::{Cidr, NameWishes};
 
+use super::cluster::cluster;
 use super::{Knowing, SourceConfig};
 use crate::cli::{AgentArgs, GlobalArgs};
 use crate::failure::Failure;
@@ -62,6 +63,7 @@ impl AgentConfig {
         let services = settings.services.clone();
         let mut sources = SourceConfig::decide((args.capture, expression), knowing, services, global);
         sources.container_users = outputs.jsonl.is_some();
+        sources.cluster = cluster(args.cluster, global)?;
         if wishes != NameWishes::default() {
             sources.snapshot_length = sources.snapshot_length.max(NAMES_SNAPSHOT_LENGTH);
         }

@@ -14,7 +14,8 @@ use super::order::Row;
 use super::socket_record::{Facts, Netns, SCHEMA_VERSION, Socket, plain_state_name};
 use super::summary::{Contents, contents};
 use crate::sinks::escape::TerminalSafeJson;
-use crate::sinks::schema::{ContainerKeys, Kubernetes, Moment, User};
+use crate::sinks::kubernetes_keys::Kubernetes;
+use crate::sinks::schema::{ContainerKeys, Moment, User};
 
 /// Writes a line for each socket.
 pub(super) fn write_lines(out: &mut impl Write, rows: &[Row<'_>], facts: Facts<'_>) -> io::Result<()> {

@@ -18,7 +18,8 @@ use super::ends::netlink_family_name;
 use super::look::Seen;
 use super::order::Row;
 use crate::clock::WallClock;
-use crate::sinks::schema::{ContainerKeys, Kubernetes, Moment, User};
+use crate::sinks::kubernetes_keys::Kubernetes;
+use crate::sinks::schema::{ContainerKeys, Moment, User};
 
 /// The version every record carries.
 pub(super) const SCHEMA_VERSION: u32 = 1;

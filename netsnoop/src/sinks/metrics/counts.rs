@@ -23,7 +23,38 @@ const fn count(name: &'static str, help: &'static str, value: u64) -> Count {
 }
 
 /// The books of one way.
-pub(super) fn of_ledger(ledger: &Ledger) -> [Count; 18] {
+pub(super) fn of_ledger(ledger: &Ledger) -> impl Iterator<Item = Count> {
+    of_connections(ledger).into_iter().chain(of_learnt_names(ledger))
+}
+
+/// What is not told of connections because nobody knows whom it is about, or as tables were full.
+fn of_learnt_names(ledger: &Ledger) -> [Count; 4] {
+    [
+        count(
+            "netsnoop_names_unmatched_total",
+            "Names of servers in packets of no connection that is held.",
+            ledger.names_unmatched,
+        ),
+        count(
+            "netsnoop_resolutions_unmatched_total",
+            "Answers to lookups of names that nobody was seen to ask for, or whose asker could not be told.",
+            ledger.resolutions_unmatched,
+        ),
+        count(
+            "netsnoop_resolutions_evicted_total",
+            "Answers to lookups of names forgotten as their table was full.",
+            ledger.resolutions_evicted,
+        ),
+        count(
+            "netsnoop_cluster_names_evicted_total",
+            "Addresses of the cluster's pods and services that found no room, or were forgotten as their table was full.",
+            ledger.cluster_names_evicted,
+        ),
+    ]
+}
+
+/// Connections, and what is known of them.
+fn of_connections(ledger: &Ledger) -> [Count; 15] {
     [
         count("netsnoop_packets_decoded_total", "Packets decoded.", ledger.packets_decoded),
         count("netsnoop_packets_ignored_total", "Packets of no interest.", ledger.packets_ignored),
@@ -70,21 +101,6 @@ pub(super) fn of_ledger(ledger: &Ledger) -> [Count; 18] {
             "netsnoop_told_twice_total",
             "Connections told twice, as their translation (NAT) was learnt too late.",
             ledger.connections_told_twice,
-        ),
-        count(
-            "netsnoop_names_unmatched_total",
-            "Names of servers in packets of no connection that is held.",
-            ledger.names_unmatched,
-        ),
-        count(
-            "netsnoop_resolutions_unmatched_total",
-            "Answers to lookups of names that nobody was seen to ask for, or whose asker could not be told.",
-            ledger.resolutions_unmatched,
-        ),
-        count(
-            "netsnoop_resolutions_evicted_total",
-            "Answers to lookups of names forgotten as their table was full.",
-            ledger.resolutions_evicted,
         ),
         count(
             "netsnoop_lookups_unasked_total",
@@ -243,7 +259,7 @@ fn of_lookups(counters: &Counters) -> [Count; 14] {
 }
 
 /// How users and containers got their names.
-fn of_names(counters: &Counters) -> [Count; 9] {
+fn of_names(counters: &Counters) -> [Count; 10] {
     [
         of(
             "netsnoop_container_users_failed_total",
@@ -269,6 +285,11 @@ fn of_names(counters: &Counters) -> [Count; 9] {
             "netsnoop_runtime_failures_total",
             "Times that a container runtime refused or gave no answer.",
             &counters.runtime_failures,
+        ),
+        of(
+            "netsnoop_kube_api_failures_total",
+            "Times that Kubernetes' API server refused, gave no answer, or broke off.",
+            &counters.kube_api_failures,
         ),
         of(
             "netsnoop_container_names_lost_total",
