@@ -175,9 +175,7 @@ fn run(config: &SourceConfig, plan: Plan) -> Result<(), Failure> {
     let ways = ways.into_iter().zip(reconcilers).collect();
     let bell = Bell::new().context("opening an eventfd")?;
     let running = start(captures, ways, plan, (rungs, bell.clone()))?;
-    if let Some(cluster) = &config.cluster {
-        sourcing::start_cluster(cluster.clone(), running.intake.clone())?;
-    }
+    sourcing::start_cluster(config.cluster.clone(), running.intake.clone())?;
     sourcing::start_conntrack(conntrack, config.proc_root.clone(), (running.intake.clone(), bell))?;
     // Every thread has started: what is left to this one is the ring.
     renounce(Job::KernelEvents)?;

@@ -136,8 +136,9 @@ pub(super) fn start_containers(
     Ok(())
 }
 
-/// Starts the thread that hears what the cluster calls addresses of others.
-pub(super) fn start_cluster(settings: ClusterSettings, intake: Intake) -> anyhow::Result<()> {
+/// Starts the thread that hears what the cluster calls addresses of others, if that is asked for.
+pub(super) fn start_cluster(settings: Option<ClusterSettings>, intake: Intake) -> anyhow::Result<()> {
+    let Some(settings) = settings else { return Ok(()) };
     // Not joined: it waits for the API server for ever.
     spawn("cluster", Job::Opened, move || {
         if let Err(error) = cluster::run(&settings, &intake) {

@@ -9,6 +9,7 @@ mod agent;
 mod alone;
 mod bytes;
 mod clock;
+mod cluster;
 mod compare;
 mod containerd;
 mod doctor;
