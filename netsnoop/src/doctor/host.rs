@@ -107,25 +107,31 @@ impl Host {
             Err(reason @ Unavailable::NotLoaded) => return Finding::works(name, reason.to_string()),
             Err(reason) => return Finding::fails(name, reason.to_string(), lost),
         };
-        let others = match Conntrack::open(&self.proc_root) {
-            Ok(opened) if opened.hears_others() => "of all namespaces",
-            Ok(_) => "of this namespace only (others take CAP_NET_BROADCAST)",
+        let hears_others = match Conntrack::open(&self.proc_root) {
+            Ok(opened) => opened.hears_others(),
             Err(reason) => {
                 return Finding::fails(name, reason.to_string(), lost)
                     .with_remedy("run as root, or grant CAP_NET_ADMIN");
             }
         };
+        let others = if hears_others { "of all namespaces" } else { "of this namespace only" };
         let accounting = if tracking.accounting { "on" } else { "off" };
         let detail = format!(
             "{} connections tracked, events {others}, accounting {accounting} (not needed)",
             tracking.tracked
         );
-        if tracking.events {
-            return Finding::works(name, detail);
-        }
-        let lost = "translations (NAT) that begin after the start are not known";
-        Finding { state: State::Partly, ..Finding::fails(name, "its events are switched off", lost) }
-            .with_remedy("sysctl -w net.netfilter.nf_conntrack_events=1")
+        let (lost, remedy) = match (tracking.events, hears_others) {
+            (true, true) => return Finding::works(name, detail),
+            (true, false) => (
+                "translations (NAT) in other network namespaces that begin after the start are not known",
+                "run as root, or grant CAP_NET_BROADCAST",
+            ),
+            (false, _) => (
+                "translations (NAT) that begin after the start are not known",
+                "sysctl -w net.netfilter.nf_conntrack_events=1",
+            ),
+        };
+        Finding { state: State::Partly, ..Finding::fails(name, detail, lost) }.with_remedy(remedy)
     }
 
     fn hidepid(&self) -> Finding {
@@ -174,6 +180,7 @@ fn enter_own_namespace() -> Result<()> {
 
 fn process_access(root: &Path) -> Result<ProcessAccess> {
     let own_uid = rustix::process::getuid().as_raw();
+    let itself = fs::read_link(root.join("self")).ok().map(PathBuf::into_os_string);
     let mut access = ProcessAccess { readable: 0, denied: 0, others_readable: false };
     let entries = fs::read_dir(root).with_context(|| format!("listing {}", root.display()))?;
     for entry in entries {
@@ -183,11 +190,15 @@ fn process_access(root: &Path) -> Result<ProcessAccess> {
         if !is_process {
             continue;
         }
-        match fs::read_dir(path.join("fd")) {
+        // The list takes access to the directory alone; a link takes what tracing the process takes (man 5
+        // proc_pid_fd), and owners are found by links. This one is there without a file that is open.
+        let links = fs::read_dir(path.join("fd")).and_then(|_| fs::read_link(path.join("ns/net")));
+        match links {
             Ok(_) => {
                 access.readable += 1;
+                let of_another = fs::metadata(&path).is_ok_and(|facts| facts.uid() != own_uid);
                 access.others_readable |=
-                    fs::metadata(&path).is_ok_and(|facts| facts.uid() != own_uid) || own_uid == 0;
+                    of_another || (own_uid == 0 && path.file_name() != itself.as_deref());
             }
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => access.denied += 1,
             // It ended meanwhile.

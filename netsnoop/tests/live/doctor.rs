@@ -11,14 +11,15 @@ use crate::ladder::{lacks_btf, lacks_kprobes};
 /// The answer of `doctor -o json`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Diagnosis {
-    rungs: Vec<Finding>,
+    pub(crate) rungs: Vec<Finding>,
+    pub(crate) host: Vec<Finding>,
     pub(crate) usable: bool,
 }
 
 /// One rung.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Finding {
-    name: String,
+    pub(crate) name: String,
     pub(crate) state: String,
     #[serde(default)]
     pub(crate) details: Vec<String>,

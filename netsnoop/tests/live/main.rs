@@ -8,6 +8,7 @@
 mod agent;
 mod alone;
 mod bytes;
+mod capabilities;
 mod clock;
 mod cluster;
 mod compare;

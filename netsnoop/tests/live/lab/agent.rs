@@ -4,11 +4,13 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use super::records::Record;
 use super::watch::{Ended, Watch};
 use super::{Namespace, netsnoop, patience, settle};
 
@@ -30,11 +32,23 @@ impl<'a> Agent<'a> {
         Self::start_in(node, tempfile::tempdir().unwrap(), settings, arguments)
     }
 
+    /// Starts it by `command`, which runs netsnoop with some privileges.
+    pub(crate) fn start_by(node: &'a Namespace, command: Command, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let agent = Self { node, watch: run_by(command, &folder, "", arguments), folder };
+        agent.wait_until_ready();
+        agent
+    }
+
     fn start_in(node: &'a Namespace, folder: tempfile::TempDir, settings: &str, arguments: &[&str]) -> Self {
         let agent = Self { node, watch: run(node, &folder, settings, arguments), folder };
-        assert!(agent.watch.is_ready(), "netsnoop does not start: {}", agent.watch.so_far());
-        agent.wait_for("ready", |agent| (agent.ask("/readyz")?.0 == 200).then_some(()));
+        agent.wait_until_ready();
         agent
+    }
+
+    fn wait_until_ready(&self) {
+        assert!(self.watch.is_ready(), "netsnoop does not start: {}", self.watch.so_far());
+        self.wait_for("ready", |agent| (agent.ask("/readyz")?.0 == 200).then_some(()));
     }
 
     /// Runs it to its end.
@@ -77,6 +91,16 @@ impl<'a> Agent<'a> {
             assert!(Instant::now() < deadline, "no {what}; {}\n{}", self.watch.so_far(), page());
             thread::sleep(LOOK_EVERY);
         }
+    }
+
+    /// Waits for a record that fits, where it writes them to its standard output.
+    pub(crate) fn wait_for_record(&self, what: &str, fits: impl Fn(&Record) -> bool) -> Record {
+        self.watch.wait_for(what, fits)
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.watch.pid()
     }
 
     /// A file in its folder.
@@ -132,10 +156,13 @@ pub(crate) fn ask(node: &Namespace, address: &str, path: &str) -> Option<(u16, S
 }
 
 fn run(node: &Namespace, folder: &tempfile::TempDir, settings: &str, arguments: &[&str]) -> Watch {
+    run_by(node.command(netsnoop()), folder, settings, arguments)
+}
+
+fn run_by(mut command: Command, folder: &tempfile::TempDir, settings: &str, arguments: &[&str]) -> Watch {
     let file = folder.path().join("n.yaml");
     let place = |text: &str| text.replace("{folder}", folder.path().to_str().unwrap());
     fs::write(&file, place(settings)).unwrap();
-    let mut command = node.command(netsnoop());
     command.arg("agent").arg("--config").arg(file).arg(settle());
     Watch::spawn(command.args(arguments.iter().map(|argument| place(argument))))
 }

@@ -107,6 +107,11 @@ impl Watch {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Its process, whatever it was started by: each of those becomes the next.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// All it said on standard error.
     pub(crate) fn so_far(&self) -> String {
         self.stderr.so_far().join("\n")
