@@ -57,12 +57,13 @@ impl<'a> Installed<'a> {
         containerd.import(image);
         let set = DaemonSet::read();
         let folder = containerd.folder().to_owned();
-        let [config, logs] = ["config", "container-logs"].map(|name| folder.join(name));
-        for folder in [&config, &logs] {
+        let [config, links, logs] = ["config", "container-logs", "pod-logs"].map(|name| folder.join(name));
+        for folder in [&config, &links, &logs] {
             fs::create_dir(folder).unwrap();
         }
         fs::write(config.join("netsnoop.yaml"), DaemonSet::settings()).unwrap();
-        let folders = [("/run/containerd", &*folder), ("/var/log/containers", &*logs)];
+        let folders =
+            [("/run/containerd", &*folder), ("/var/log/containers", &*links), ("/var/log/pods", &*logs)];
         let node = Node { name: "node-1", address: ADDRESS, folders: &folders, config: &config };
         let pod = containerd.run_pod_in("monitoring", "netsnoop-abcde", OURS, set.namespaces());
         let container = set.container_on(&node);
