@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::lab::agent::ask;
 use crate::lab::containerd::{Containerd, CriPod};
+use crate::lab::cri::{ContainerConfig, Name};
 use crate::lab::daemon_set::{DaemonSet, Node};
 use crate::lab::ledger::Ledger;
 use crate::lab::records::{End, Record, Schema};
@@ -36,11 +37,15 @@ fn wait_for<T>(what: &str, said: impl Fn() -> String, find: impl Fn() -> Option<
     }
 }
 
-/// Namespace, pod and container, told by a process's own event in the kernel.
-fn is_at(end: &End, place: [&str; 3]) -> bool {
-    let name = |pointer: &str| end.k8s.as_ref().and_then(|k8s| k8s.pointer(pointer)).and_then(Value::as_str);
+/// Whether these are the names of a namespace, pod and container.
+fn are(k8s: Option<&Value>, place: [&str; 3]) -> bool {
+    let name = |pointer: &str| k8s.and_then(|k8s| k8s.pointer(pointer)).and_then(Value::as_str);
     [name("/namespace/name"), name("/pod/name"), name("/container/name")] == place.map(Some)
-        && end.process.as_ref().is_some_and(|process| process.name == "busybox")
+}
+
+/// Whether it is a process there: pids are the machine's.
+fn is_at(end: &End, place: [&str; 3]) -> bool {
+    are(end.k8s.as_ref(), place) && end.process.as_ref().is_some_and(|process| process.name == "busybox")
 }
 
 /// The agent and a `watch` with its rights, in a pod of containerd's.
@@ -48,6 +53,8 @@ struct Installed<'a> {
     lab: &'a Lab,
     containerd: Containerd,
     pod: CriPod,
+    /// The agent's container, and what others are made like.
+    container: ContainerConfig,
     agent: String,
     watch: String,
 }
@@ -67,13 +74,10 @@ impl<'a> Installed<'a> {
         let node = Node { name: "node-1", address: ADDRESS, folders: &folders, config: &config };
         let pod = containerd.run_pod_in("monitoring", "netsnoop-abcde", OURS, set.namespaces());
         let container = set.container_on(&node);
-        let mut watching = container.clone();
-        watching.args = ["watch", "-o", "jsonl", "-i", "any", "net", "198.18.79.0/24"].map(Into::into).into();
-        watching.metadata.as_mut().unwrap().name = "watch".into();
-        watching.log_path = "watch.log".into();
-        let agent = containerd.start_container(&pod, container);
+        let watching = with_arguments(&container, "watch", "watch -o jsonl -i any net 198.18.79.0/24");
+        let agent = containerd.start_container(&pod, container.clone());
         let watch = containerd.start_container(&pod, watching);
-        let installed = Self { lab, containerd, pod, agent, watch };
+        let installed = Self { lab, containerd, pod, container, agent, watch };
         installed.wait_for("readiness", || (installed.ask("/readyz")?.0 == 200).then_some(()));
         let is_ready = |line: &String| line.contains(" network namespace") && line.ends_with(" known");
         installed.wait_for("watch", || installed.watch_wrote()[1].iter().any(is_ready).then_some(()));
@@ -107,6 +111,25 @@ impl<'a> Installed<'a> {
         });
     }
 
+    /// Runs `list` in one container after the other until it names who listens on this port.
+    fn list_until_named(&mut self, port: u16, place: [&str; 3]) {
+        let deadline = Instant::now() + patience();
+        for name in (1..).map(|attempt| format!("list-{attempt}")) {
+            let listing =
+                with_arguments(&self.container, &name, &format!("list -n -l -t -o jsonl --port {port}"));
+            let log = listing.log_path.clone();
+            self.containerd.start_container(&self.pod, listing);
+            let listed = || Some(self.containerd.written(&self.pod, &log)[0].clone());
+            let rows = self.wait_for("listener", || listed().filter(|rows| !rows.is_empty()));
+            let rows = rows.iter().map(|row| serde_json::from_str::<Value>(row).unwrap());
+            let rows: Vec<Value> = rows.collect();
+            if rows.iter().any(|row| are(row.pointer("/holders/0/k8s"), place)) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{rows:#?}");
+        }
+    }
+
     /// Waits until a pod is counted as the client of connections. Which name its user has is the node's, whose
     /// passwd file may be closed to us on the machine of a test.
     #[track_caller]
@@ -127,6 +150,16 @@ impl<'a> Installed<'a> {
             let [_, complaint] = self.containerd.written(&self.pod, log);
             Ledger::parse(&complaint.join("\n")).must_balance();
         }
+    }
+}
+
+/// The same container otherwise named, with other arguments.
+fn with_arguments(container: &ContainerConfig, name: &str, arguments: &str) -> ContainerConfig {
+    ContainerConfig {
+        metadata: Some(Name { name: name.into() }),
+        args: arguments.split(' ').map(Into::into).collect(),
+        log_path: format!("{name}.log"),
+        ..container.clone()
     }
 }
 
@@ -162,5 +195,6 @@ fn as_the_daemon_set_has_it_it_names_pods_on_both_ends() {
     });
     installed.wait_for_count("tools", "cron-1");
     installed.wait_for_count("shop", "web-1");
+    installed.list_until_named(8080, ["shop", "web-1", "app"]);
     installed.stop();
 }
