@@ -197,4 +197,19 @@ mod tests {
         let unit = read(&members, "data.tar.gz", "./usr/lib/systemd/system/netsnoop.service");
         assert!(unit.contains(&format!("--config /{SETTINGS}\n")), "{unit}");
     }
+
+    #[test]
+    fn the_unit_has_the_capabilities_of_the_daemon_set_and_the_one_for_other_users_sockets() {
+        let manifest = include_str!("../../../deploy/kustomize/base/daemonset.yaml");
+        let list = manifest.lines().find_map(|line| line.trim().strip_prefix("add: [")?.strip_suffix(']'));
+        let mut expected: Vec<&str> = list.unwrap().split(", ").chain(["DAC_OVERRIDE"]).collect();
+        expected.sort_unstable();
+        let unit = include_str!("../../../deploy/systemd/netsnoop.service");
+        for key in ["CapabilityBoundingSet=", "AmbientCapabilities="] {
+            let set = unit.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+            let mut set: Vec<&str> = set.split(' ').map(|name| name.strip_prefix("CAP_").unwrap()).collect();
+            set.sort_unstable();
+            assert_eq!(set, expected, "{key}");
+        }
+    }
 }
