@@ -18,10 +18,15 @@ const EXPOSURE_MAX: u32 = 40;
 pub(super) fn run(folder: &Path, tally: &mut Tally) -> Result<()> {
     let package = folder.join(debian::name());
     let root = folder.join("trial");
-    attempt("dpkg", "the Debian package, put in and taken out", tally, |dpkg| {
-        install(dpkg, &package, &root)?;
-        purge(dpkg, &root)
-    })?;
+    let installed = "the Debian package, put in and taken out";
+    if shell::is_root() {
+        attempt("dpkg", installed, tally, |dpkg| {
+            install(dpkg, &package, &root)?;
+            purge(dpkg, &root)
+        })?;
+    } else {
+        tally.skip(installed, "dpkg needs root to give files to root");
+    }
     attempt("lintian", "the Debian package, by lintian", tally, |lintian| {
         shell::run(Command::new(lintian).args(["--fail-on", "error"]).arg(&package))
     })?;
@@ -48,7 +53,7 @@ fn attempt(
 fn dpkg(program: &Path, root: &Path) -> Command {
     let mut dpkg = Command::new(program);
     dpkg.arg(format!("--root={}", root.display()));
-    dpkg.args(["--log=/dev/null", "--force-not-root", "--force-script-chrootless"]);
+    dpkg.args(["--log=/dev/null", "--force-script-chrootless"]);
     dpkg
 }
 
