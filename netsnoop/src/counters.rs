@@ -98,7 +98,7 @@ pub struct Counters {
     pub state_failures: Counter,
     /// Files of such counts that were put aside as they could not be understood.
     pub state_put_aside: Counter,
-    /// HTTP requests turned away because too many were at work.
+    /// HTTP requests turned away, or cut short for others, because too many were at work.
     pub http_refused: Counter,
     /// Times that the settings were read anew.
     pub config_reloads: Counter,

@@ -13,11 +13,12 @@ use netsnoop_core::namespace::{
     Interface, InterfaceKind, NamespaceFacts, NamespaceKey, Topology, TopologyChange, TopologyReport,
 };
 use netsnoop_core::observation::{
-    Act, KernelSocket, Observation, PacketSighting, SnapshotScope, SocketClose, SocketSnapshot, Tracker,
+    Act, ByteLook, CountedSocket, KernelSocket, LivingSocket, Observation, PacketSighting, SnapshotScope,
+    SocketClose, SocketPass, SocketSnapshot, Tracker,
 };
 use netsnoop_core::packet::{Direction, PacketContent, PacketHeader, TcpFlags};
 use netsnoop_core::process::{Comm, Process, ProcessId};
-use netsnoop_core::socket::{SocketRow, TcpState};
+use netsnoop_core::socket::{Payload, SocketRow, TcpState};
 use netsnoop_core::time::Timestamp;
 use netsnoop_core::translation::{Translation, TranslationChange};
 
@@ -44,6 +45,27 @@ pub(crate) enum Step {
     Topology { namespaces: u8 },
     Changes { lasted: u8, changes: Vec<TopologyStep> },
     Translations { tracker: u8, whole: bool, age: u8, changes: Vec<Change> },
+    Pass { namespace: u8, age: u8, ended: bool, sockets: Vec<Living> },
+    Bytes { namespace: u8, age: u8, sockets: Vec<Counted> },
+    BytesEnd,
+    PacketsUntil { age: u8 },
+}
+
+/// A socket that a pass finds.
+#[derive(Arbitrary, Debug)]
+pub(crate) struct Living {
+    pub(crate) tuple: Tuple,
+    pub(crate) state: u8,
+    pub(crate) inode: u8,
+}
+
+/// A socket that is counted.
+#[derive(Arbitrary, Debug)]
+pub(crate) struct Counted {
+    pub(crate) tuple: Tuple,
+    pub(crate) cookie: u8,
+    pub(crate) sent: u16,
+    pub(crate) received: u16,
 }
 
 /// A change of the topology: which, of which namespace or interface, with which address.
@@ -266,6 +288,37 @@ pub(crate) fn tracker(choice: u8) -> Tracker {
         2 => Tracker::Numbered(i32::from(choice / 4 % 4)),
         _ => Tracker::Known(namespace(choice / 4)),
     }
+}
+
+impl Living {
+    fn build(self) -> LivingSocket {
+        // Inodes are never 0.
+        let inode = NonZeroU64::MIN.saturating_add(u64::from(self.inode % 6));
+        let cookie = NonZeroU64::new(u64::from(self.inode / 6 % 6));
+        let state = TcpState(self.state % 14);
+        LivingSocket { tuple: self.tuple.build(), state, inode, cookie, uid: Some(7) }
+    }
+}
+
+impl Counted {
+    fn build(self) -> CountedSocket {
+        CountedSocket {
+            tuple: self.tuple.build(),
+            cookie: NonZeroU64::new(u64::from(self.cookie % 6)),
+            payload: Payload { sent: self.sent.into(), received: self.received.into() },
+        }
+    }
+}
+
+pub(crate) fn pass(at: Timestamp, namespace: NamespaceKey, ended: bool, sockets: Vec<Living>) -> Observation {
+    let sockets = sockets.into_iter().take(8).map(Living::build).collect();
+    let rung = Rung::SockDiag;
+    Observation::Pass(SocketPass { namespace, rung, started: at, finished: at, ended, sockets })
+}
+
+pub(crate) fn bytes(started: Timestamp, namespace: NamespaceKey, sockets: Vec<Counted>) -> Observation {
+    let sockets = sockets.into_iter().take(8).map(Counted::build).collect();
+    Observation::Bytes(ByteLook { namespace, started, sockets })
 }
 
 pub(crate) fn row(tuple: FiveTuple, state: u8, bits: u8, holders_complete: bool) -> SocketRow {

@@ -1,5 +1,5 @@
 //! Any sequence of observations, pauses and answers: the books balance after every step, the tables keep
-//! their bounds, and each connection opens once and closes at most once.
+//! their bounds, each connection opens once and closes at most once, and no byte is told twice.
 #![no_main]
 
 mod choices;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use netsnoop_core::attribution::{Reason, Rung};
-use netsnoop_core::connection::{ConnectionId, ConnectionRecord, RecordEvent};
+use netsnoop_core::connection::{ConnectionId, ConnectionRecord, Exchanged, RecordEvent};
 use netsnoop_core::observation::{KernelEvent, Observation, Rescan, SnapshotScope, TranslationReport};
 use netsnoop_core::packet::PacketHeader;
 use netsnoop_core::process::ProcessFacts;
@@ -17,7 +17,8 @@ use netsnoop_core::reconcile::{Hooks, Reconciler, Settings};
 use netsnoop_core::time::Timestamp;
 
 use choices::{
-    Change, Run, Socket, Step, changes, namespace, packet, process, row, snapshot, topology, tracker,
+    Change, Run, Socket, Step, bytes, changes, namespace, packet, pass, process, row, snapshot, topology,
+    tracker,
 };
 
 const CONNECTIONS_MAX: usize = 8;
@@ -27,6 +28,8 @@ struct World {
     now: Timestamp,
     asked: Vec<Rescan>,
     lives: HashMap<ConnectionId, RecordEvent>,
+    /// Bytes told of each.
+    told: HashMap<ConnectionId, u64>,
 }
 
 impl World {
@@ -68,6 +71,14 @@ impl World {
                     changes: changes.into_iter().take(8).map(Change::build).collect(),
                 })
             }
+            Step::Pass { namespace: choice, age, ended, sockets } => {
+                pass(now - Duration::from_millis(age.into()), namespace(choice), ended, sockets)
+            }
+            Step::Bytes { namespace: choice, age, sockets } => {
+                bytes(now - Duration::from_millis(age.into()), namespace(choice), sockets)
+            }
+            Step::BytesEnd => Observation::BytesEnd,
+            Step::PacketsUntil { age } => Observation::PacketsUntil(now - Duration::from_millis(age.into())),
         };
         self.reconciler.handle(now, observation);
         self.collect();
@@ -91,6 +102,13 @@ impl World {
             while let Some(record) = self.reconciler.poll_record(self.now) {
                 self.tell(&record);
             }
+            while let Some(record) = self.reconciler.poll_progress(self.now) {
+                let is_alive =
+                    matches!(self.lives.get(&record.id), Some(RecordEvent::Open | RecordEvent::Update));
+                assert!(is_alive && record.untold != Exchanged::default());
+                self.tell_bytes(&record);
+            }
+            assert!(!self.reconciler.has_progress());
             let Some(rescan) = self.reconciler.poll_rescan(self.now) else { break };
             self.asked.push(rescan);
         }
@@ -106,7 +124,15 @@ impl World {
         }
         if record.event == RecordEvent::Close {
             assert!(record.state.is_end());
+            self.tell_bytes(record);
         }
+    }
+
+    fn tell_bytes(&mut self, record: &ConnectionRecord) {
+        let sum = |exchanged: Exchanged| exchanged.sent_bytes + exchanged.received_bytes;
+        let told = self.told.entry(record.id).or_default();
+        *told += sum(record.untold);
+        assert!(*told <= record.io.map_or(0, |io| sum(io.exchanged)), "{told} told of {record:?}");
     }
 }
 
@@ -152,6 +178,7 @@ fuzz_target!(|run: Run| {
         now: Timestamp::from_nanos(1_000_000_000),
         asked: Vec::new(),
         lives: HashMap::new(),
+        told: HashMap::new(),
     };
     world.reconciler.handle(world.now, Observation::Topology(topology(world.now, 15)));
     for (step, pause) in run.steps {

@@ -1,11 +1,12 @@
-//! Metrics over HTTP, and whether netsnoop is well. Whoever asks slowly holds one of a few places for a while and nobody
-//! else; what is asked for comes from [`Exposition`].
+//! Metrics over HTTP, and whether netsnoop is well. Whoever asks slowly, or takes the answer slowly, holds one of a few
+//! places and nobody up: he gives way to the next. What is asked for comes from [`Exposition`].
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -17,13 +18,15 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 use crate::counters::Counters;
 use crate::sinks::exposition::Exposition;
 
 /// Requests at work at once. Each that asks for metrics may hold a page of some megabytes.
-const PLACES: usize = 16;
+const PLACES: usize = 4;
+/// Who has been at work for longer than this gives way when all places are taken.
+const BRIEF: Duration = Duration::from_secs(1);
 /// How long a request may take to say what it wants, and to take all of the answer.
 const SAYING: Duration = Duration::from_secs(5);
 const TAKING: Duration = Duration::from_secs(30);
@@ -66,7 +69,7 @@ pub fn serve(listener: TcpListener, site: Site) -> anyhow::Result<()> {
 
 async fn accept(listener: TcpListener, site: Site) -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener).context("listening for requests")?;
-    let places = Arc::new(Semaphore::new(PLACES));
+    let mut places = Places::default();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -77,16 +80,46 @@ async fn accept(listener: TcpListener, site: Site) -> anyhow::Result<()> {
                 continue;
             }
         };
-        match places.clone().try_acquire_owned() {
-            Ok(place) => {
-                let site = site.clone();
-                tokio::spawn(async move {
-                    converse(stream, site).await;
-                    drop(place);
-                });
+        let now = Instant::now();
+        let room = places.make_room(now);
+        site.counters.http_refused.add(u64::from(room != Room::Free));
+        // Closing it says so at once; what it would have asked is not waited for.
+        if room != Room::Full {
+            let conversation = tokio::spawn(converse(stream, site.clone()));
+            places.at_work.push_back((now, conversation.abort_handle()));
+        }
+    }
+}
+
+/// The conversations that go on, the oldest first.
+#[derive(Default)]
+struct Places {
+    at_work: VecDeque<(Instant, AbortHandle)>,
+}
+
+/// Whether there is a place for one more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Room {
+    /// There was one.
+    Free,
+    /// The slowest one had to give way.
+    Made,
+    /// All have only begun.
+    Full,
+}
+
+impl Places {
+    fn make_room(&mut self, now: Instant) -> Room {
+        self.at_work.retain(|(_, conversation)| !conversation.is_finished());
+        if self.at_work.len() < PLACES {
+            return Room::Free;
+        }
+        match self.at_work.pop_front_if(|(since, _)| now.duration_since(*since) >= BRIEF) {
+            Some((_, slowest)) => {
+                slowest.abort();
+                Room::Made
             }
-            // Closing it says so at once; what it would have asked is not waited for.
-            Err(_full) => site.counters.http_refused.add(1),
+            None => Room::Full,
         }
     }
 }
@@ -148,4 +181,46 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, PLAIN);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future;
+
+    use super::*;
+
+    /// Who asks at these milliseconds, and never ends, finds this.
+    fn check(asked: &[(u64, Room)]) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (mut places, began) = (Places::default(), Instant::now());
+        for (millis, expected) in asked {
+            let now = began + Duration::from_millis(*millis);
+            assert_eq!(places.make_room(now), *expected, "at {millis} ms of {asked:?}");
+            if *expected != Room::Full {
+                let conversation = runtime.spawn(future::pending::<()>());
+                places.at_work.push_back((now, conversation.abort_handle()));
+            }
+            assert!(places.at_work.len() <= PLACES);
+        }
+    }
+
+    #[test]
+    fn the_slowest_gives_way_and_who_has_only_begun_does_not() {
+        let four = [(0, Room::Free), (1, Room::Free), (2, Room::Free), (3, Room::Free)];
+        let and = |more: &[(u64, Room)]| [&four[..], more].concat();
+        check(&and(&[(4, Room::Full), (999, Room::Full), (1000, Room::Made), (1000, Room::Full)]));
+        check(&and(&[(5000, Room::Made), (5000, Room::Made), (5000, Room::Made), (5000, Room::Made)]));
+    }
+
+    #[test]
+    fn who_has_ended_leaves_his_place() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (mut places, now) = (Places::default(), Instant::now());
+        for _ in 0..2 * PLACES {
+            let conversation = runtime.spawn(future::ready(()));
+            places.at_work.push_back((now, conversation.abort_handle()));
+            runtime.block_on(conversation).unwrap();
+            assert_eq!(places.make_room(now), Room::Free);
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The agent as its users run it: metrics that Prometheus reads, settings that change, and outputs that are in the way.
 
 use std::fs;
+use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process;
@@ -262,18 +263,27 @@ fn who_asks_and_does_not_listen_holds_up_nobody() {
     let name = "agent::who_asks_and_does_not_listen_holds_up_nobody";
     let Some(lab) = Lab::new(name) else { return };
     let agent = Agent::start(&lab.node, "", &[]);
-    // As many as it has places for: they say nothing, for as long as they are let.
-    let silent = agent.wait_for("one turned away", |agent| {
-        let silent: Vec<TcpStream> =
-            lab.node.inside(|| (0..16).map(|_| TcpStream::connect(LISTENS).unwrap()).collect());
-        agent.ask("/healthz").is_none().then_some(silent)
+    // More than it has places for: half of them say nothing, the others do not take what they ask for. Meanwhile others
+    // are answered, as whoever is slow gives way.
+    let slow: Vec<TcpStream> = lab.node.inside(|| {
+        let connected = (0..16).map(|_| TcpStream::connect(LISTENS).unwrap());
+        let half_asks = |(place, mut stream): (usize, TcpStream)| {
+            if place % 2 == 0 {
+                let asked = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\n\r\n");
+                // One that is turned away may be gone.
+                let gone = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+                assert!(asked.map_or_else(|error| gone.contains(&error.kind()), |()| true));
+            }
+            stream
+        };
+        connected.enumerate().map(half_asks).collect()
     });
+    agent.wait_for("an answer", |agent| agent.ask("/healthz").filter(|(status, _)| *status == 200));
     let address = lab.server.v4(7304);
     let _server = lab.server().serve(&format!("serve tcp {address}"));
     lab.client().run(&format!("connect exchange {address}"));
-    drop(silent);
-    agent.wait_for("an answer", |agent| agent.ask("/healthz").filter(|(status, _)| *status == 200));
     let page = agent.page();
+    drop(slow);
     assert!(page.contains("netsnoop_metrics_records_lost_total 0\n"), "{page}");
     assert!(!page.contains("netsnoop_http_refused_total 0\n"), "{page}");
     for (path, status) in [("/", 200), ("/nothing", 404)] {

@@ -345,7 +345,7 @@ fn of_outputs(counters: &Counters) -> [Count; 9] {
         ),
         of(
             "netsnoop_http_refused_total",
-            "Requests turned away as too many were at work.",
+            "Requests turned away, or cut short for others as they were slow, as too many were at work.",
             &counters.http_refused,
         ),
         of(
