@@ -68,11 +68,6 @@ impl Outlet {
         Self { sender, counters, lost, wants_progress }
     }
 
-    /// Whether the sink wants to know how far connections that live have got.
-    pub const fn wants_progress(&self) -> bool {
-        self.wants_progress
-    }
-
     /// Hands a record over if there is room. A sink that has ended wants nothing more: that is no loss.
     pub fn offer(&self, way: Way, record: &Arc<ConnectionRecord>) {
         self.try_send(Told::Record(way, record.clone()));

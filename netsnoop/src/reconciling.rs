@@ -187,11 +187,9 @@ impl Reconciling {
                 let record = Arc::new(record);
                 outlets.records.iter().for_each(|outlet| outlet.offer(*way, &record));
             }
-            if outlets.records.iter().any(Outlet::wants_progress) {
-                let progress = iter::from_fn(|| reconciler.poll_progress(now)).take(progress_max);
-                for record in progress.map(Arc::new) {
-                    outlets.records.iter().for_each(|outlet| outlet.offer_progress(&record));
-                }
+            let progress = iter::from_fn(|| reconciler.poll_progress(now)).take(progress_max);
+            for record in progress.map(Arc::new) {
+                outlets.records.iter().for_each(|outlet| outlet.offer_progress(&record));
             }
             if reconciler.poll_hearing(now) {
                 outlets.hearing.ring();

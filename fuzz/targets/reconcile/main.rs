@@ -103,9 +103,7 @@ impl World {
                 self.tell(&record);
             }
             while let Some(record) = self.reconciler.poll_progress(self.now) {
-                let is_alive =
-                    matches!(self.lives.get(&record.id), Some(RecordEvent::Open | RecordEvent::Update));
-                assert!(is_alive && record.untold != Exchanged::default());
+                assert!(self.lives.contains_key(&record.id) && record.untold != Exchanged::default());
                 self.tell_bytes(&record);
             }
             assert!(!self.reconciler.has_progress());

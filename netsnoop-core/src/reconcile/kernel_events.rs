@@ -221,6 +221,9 @@ impl Reconciler {
         let refused = close.from == TcpState::SYN_SENT && close.error != 0 && close.error != errno::ETIMEDOUT;
         flow.end_mut(side).closed = true;
         flow.count_socket(side, close.payload, IoSource::KernelEvent);
+        if flow.closed && flow.bytes.has_untold() {
+            self.grown.push_back(id);
+        }
         flow.advance(end_state(close), seen.at);
         if refused && by_client {
             self.nobody_listens(id, side.other());

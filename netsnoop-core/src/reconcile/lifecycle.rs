@@ -49,7 +49,9 @@ impl Reconciler {
         let waiting: Vec<FlowId> =
             self.flows.iter().filter(|(_, flow)| !flow.closed).map(|(id, _)| id).collect();
         waiting.into_iter().for_each(|id| self.review(now, id));
-        self.tell_bytes_of(|_| true);
+        if self.bytes_ended != Timestamp::default() {
+            self.tell_bytes_of(|_| true);
+        }
     }
 
     /// Looks at a connection after something about it changed: what to ask, what to tell, when to look again.

@@ -111,7 +111,7 @@ pub struct Reconciler {
     ready: VecDeque<FlowId>,
     /// Connections that may have exchanged more than has been told.
     grown: VecDeque<FlowId>,
-    /// When all had been looked at last for that.
+    /// When all had been looked at last for that, if they are looked at.
     bytes_ended: Timestamp,
     /// What the last topology was found to lack.
     missing: Option<Missing>,
@@ -216,8 +216,8 @@ impl Reconciler {
         None
     }
 
-    /// The next connection that lives and has exchanged more than has been told, as it stands. Only looks at the bytes of
-    /// sockets have any told of, before the end.
+    /// The next connection that has exchanged more than has been told, as it stands: most of them live, and looks at the
+    /// bytes of sockets told of that.
     pub fn poll_progress(&mut self, now: Timestamp) -> Option<ConnectionRecord> {
         while let Some(id) = self.grown.pop_front() {
             if let Some(record) = self.progress(now, id) {

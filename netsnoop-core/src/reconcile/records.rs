@@ -53,10 +53,11 @@ impl Reconciler {
         record
     }
 
-    /// How a connection that lives stands, if it has exchanged anything that has not been told of.
+    /// How a connection stands that has exchanged anything which has not been told of. The kernel's event of its end may
+    /// come later than was waited for.
     pub(super) fn progress(&mut self, now: Timestamp, id: FlowId) -> Option<ConnectionRecord> {
         let flow = self.flows.get(id)?;
-        let is_told = flow.opened && !flow.closed && flow.bytes.has_untold();
+        let is_told = flow.opened && flow.bytes.has_untold();
         is_told.then(|| self.render_with_bytes(now, id, RecordEvent::Update)).flatten()
     }
 

@@ -88,6 +88,20 @@ fn a_connection_tells_its_bytes_while_it_lives_and_the_rest_at_its_end() {
 }
 
 #[test]
+fn an_event_that_comes_after_the_end_was_told_loses_no_byte() {
+    let mut world = connected();
+    for (millis, tuple) in [(20, client().tuple), (20, server().tuple)] {
+        world.see(millis, packet(millis, WEB_VETH, tuple, segment(TcpFlags::FIN | TcpFlags::ACK, 76, 9)));
+    }
+    world.wait_until(1_500);
+    ends_with(&world, None, exchanged(0, 0));
+    world.see(1_600, server().closed(20, TcpState::LAST_ACK, 0, (31, 1600)));
+    world.see(1_600, client().closed(20, TcpState::FIN_WAIT2, 0, (1600, 31)));
+    assert_eq!(progress(&world), [exchanged(1600, 31)]);
+    assert_eq!(world.told.len(), 2);
+}
+
+#[test]
 fn both_ends_tell_of_the_same_bytes() {
     let mut world = connected();
     world.see(50, look_at(&client(), 50, 1000, 30));
