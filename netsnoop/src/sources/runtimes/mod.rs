@@ -201,9 +201,10 @@ async fn serve(
     let (changed, mut changes) = mpsc::channel(CHANGES);
     // Ends with this function.
     let mut followers = JoinSet::new();
-    if let Runtime::Cri(cri) = &runtime {
-        followers.spawn(cri.follow(changed));
-    }
+    match &runtime {
+        Runtime::Cri(cri) => followers.spawn(cri.follow(changed)),
+        Runtime::Docker(docker) => followers.spawn(docker.follow(changed)),
+    };
     let mut lists = interval(LIST_EVERY);
     lists.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

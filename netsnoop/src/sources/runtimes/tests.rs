@@ -89,8 +89,22 @@ async fn respond(
     Ok(Response::new(BodyExt::boxed(body)))
 }
 
-async fn docker(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    Ok(Response::new(Full::from(r#"[{"Id":"container-2","Names":["/db"]}]"#)))
+async fn docker(manner: Manner, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+    let is_about_one = query.contains("container-2");
+    Ok(match path {
+        "/events" if manner == Manner::TellsChanges => {
+            let started = r#"{"Type":"container","Action":"start","Actor":{"ID":"container-2"}}"#;
+            Response::new(Full::from(format!("{started}\n")))
+        }
+        "/containers/json" if is_about_one => {
+            Response::new(Full::from(r#"[{"Id":"container-2","Names":["/db"]}]"#))
+        }
+        "/containers/json" => Response::new(Full::from(
+            r#"[{"Id":"container-2","Names":["/db"]},{"Id":"container-3","Names":["/web"]}]"#,
+        )),
+        _ => Response::builder().status(404).body(Full::default()).unwrap(),
+    })
 }
 
 /// Plays a runtime on `socket` until the test ends.
@@ -106,7 +120,11 @@ fn play(socket: &Path, manner: Manner) {
                 let stream = TokioIo::new(stream);
                 tokio::spawn(async move {
                     if is_docker {
-                        http1::Builder::new().serve_connection(stream, service_fn(docker)).await.unwrap();
+                        let service = service_fn(move |request| docker(manner, request));
+                        // One that follows may go at any time.
+                        if let Err(error) = http1::Builder::new().serve_connection(stream, service).await {
+                            log::debug!("{error}");
+                        }
                     } else {
                         let service = service_fn(move |request| respond(manner, request));
                         http2::Builder::new(TokioExecutor::new())
@@ -166,6 +184,7 @@ fn all_runtimes_tell_and_none_waits_for_another() {
         [
             "container-1 containerd/tools/web-1/app app=web",
             "container-2 docker/-/-/db",
+            "container-3 docker/-/-/web",
             "sandbox-1 containerd/tools/web-1/- app=web"
         ]
     );
@@ -176,9 +195,9 @@ fn all_runtimes_tell_and_none_waits_for_another() {
 }
 
 /// Attends to a runtime until it is told of one container alone, which no list does.
-fn attend(manner: Manner, wish: Option<&str>) -> String {
+fn attend(name: &str, manner: Manner, wish: Option<&str>) -> String {
     let place = tempfile::tempdir().unwrap();
-    let socket = place.path().join("containerd.sock");
+    let socket = place.path().join(name);
     play(&socket, manner);
     let bell = Bell::new().unwrap();
     let wishes = Wishes::default();
@@ -204,13 +223,28 @@ fn attend(manner: Manner, wish: Option<&str>) -> String {
 
 #[test]
 fn a_container_that_is_met_is_asked_for() {
-    assert_eq!(attend(Manner::Answers, Some(APP)), "container-1 containerd/tools/web-1/app app=web");
-    assert_eq!(attend(Manner::Answers, Some(SANDBOX)), "sandbox-1 containerd/tools/web-1/- app=web");
+    assert_eq!(
+        attend("containerd.sock", Manner::Answers, Some(APP)),
+        "container-1 containerd/tools/web-1/app app=web"
+    );
+    assert_eq!(
+        attend("containerd.sock", Manner::Answers, Some(SANDBOX)),
+        "sandbox-1 containerd/tools/web-1/- app=web"
+    );
 }
 
 #[test]
 fn a_change_is_looked_at_unasked() {
-    assert_eq!(attend(Manner::TellsChanges, None), "container-1 containerd/tools/web-1/app app=web");
+    assert_eq!(
+        attend("containerd.sock", Manner::TellsChanges, None),
+        "container-1 containerd/tools/web-1/app app=web"
+    );
+}
+
+#[test]
+fn docker_and_podman_are_asked_and_tell_too() {
+    assert_eq!(attend("docker.sock", Manner::Answers, Some("container-2")), "container-2 docker/-/-/db");
+    assert_eq!(attend("podman.sock", Manner::TellsChanges, None), "container-2 podman/-/-/db");
 }
 
 #[test]
