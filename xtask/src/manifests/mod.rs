@@ -25,7 +25,6 @@ use crate::shell;
 use crate::test::Tally;
 
 const BASE: &str = "deploy/kustomize/base";
-const POD_MONITOR: &str = "deploy/kustomize/components/pod-monitor";
 const CHART: &str = "deploy/helm/netsnoop";
 /// What kustomize has, and the values that make the chart say the same.
 const TWINS: [(&str, &str); 4] = [
@@ -33,6 +32,11 @@ const TWINS: [(&str, &str); 4] = [
     ("deploy/kustomize/overlays/least-privilege", "{privileges: least}"),
     ("deploy/kustomize/overlays/privileged", "{privileges: privileged}"),
     ("deploy/kustomize/overlays/openshift", "{openshift: {enabled: true}}"),
+];
+/// What may be added to any of them, and the values that do the same.
+const COMPONENTS: [(&str, &str); 2] = [
+    ("deploy/kustomize/components/pod-monitor", "{podMonitor: {enabled: true}}"),
+    ("deploy/kustomize/components/kube-api", "{kubeApi: {enabled: true}}"),
 ];
 /// Addresses that a node may have.
 const NODE_ADDRESSES: [&str; 2] = ["198.18.1.10", "2001:db8::1"];
@@ -101,12 +105,15 @@ struct Deploy<'a> {
 }
 
 impl Deploy<'_> {
-    /// Base and overlays, each with and without the component.
+    /// Base and overlays, each with and without each component.
     fn kustomize(&self) -> Result<Vec<String>> {
         let mut faults = Vec::new();
         for (folder, _) in TWINS {
             faults.extend(self.faults(folder, &self.built(folder)?)?);
-            faults.extend(self.faults(&format!("{folder} with PodMonitor"), &self.monitored(folder)?)?);
+            for (component, _) in COMPONENTS {
+                let objects = self.with_component(folder, component)?;
+                faults.extend(self.faults(&format!("{folder} with {component}"), &objects)?);
+            }
         }
         Ok(faults)
     }
@@ -116,8 +123,10 @@ impl Deploy<'_> {
         for (folder, values) in TWINS {
             faults.extend(sameness::faults(folder, &self.built(folder)?, &self.chart(values)?));
         }
-        let (ours, theirs) = (self.monitored(BASE)?, self.chart("{podMonitor: {enabled: true}}")?);
-        faults.extend(sameness::faults(POD_MONITOR, &ours, &theirs));
+        for (component, values) in COMPONENTS {
+            let (ours, theirs) = (self.with_component(BASE, component)?, self.chart(values)?);
+            faults.extend(sameness::faults(component, &ours, &theirs));
+        }
         Ok(faults)
     }
 
@@ -154,8 +163,8 @@ impl Deploy<'_> {
             .with_context(|| format!("building {folder}"))
     }
 
-    /// With the component added, as a user would. kustomize takes no absolute path to another folder.
-    fn monitored(&self, folder: &str) -> Result<Vec<Value>> {
+    /// With a component added, as a user would. kustomize takes no absolute path to another folder.
+    fn with_component(&self, folder: &str, component: &str) -> Result<Vec<Value>> {
         let scratch = canonical(&self.tools.scratch()?)?;
         let up = "../".repeat(scratch.components().count() - 1);
         let workspace = canonical(shell::workspace())?;
@@ -163,11 +172,11 @@ impl Deploy<'_> {
             workspace.strip_prefix("/").context("the workspace's path is not absolute")?.display();
         let kustomization = format!(
             "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: ['{up}{workspace}/{folder}']\n\
-             components: ['{up}{workspace}/{POD_MONITOR}']\n"
+             components: ['{up}{workspace}/{component}']\n"
         );
         write(&scratch.join("kustomization.yaml"), &kustomization)?;
         objects::read(&self.tools.kustomize(&scratch)?)
-            .with_context(|| format!("building {folder} with PodMonitor"))
+            .with_context(|| format!("building {folder} with {component}"))
     }
 
     fn chart(&self, values: &str) -> Result<Vec<Value>> {
@@ -207,6 +216,8 @@ impl Deploy<'_> {
         let arguments = list(container, "/args").iter().filter_map(Value::as_str);
         let shown = file.display().to_string();
         agent.args(arguments.map(|argument| if argument == FILE { &shown } else { argument }));
+        // Each container of a cluster has these.
+        agent.envs([("KUBERNETES_SERVICE_HOST", "198.18.96.1"), ("KUBERNETES_SERVICE_PORT", "443")]);
         for variable in list(container, "/env") {
             // Kubernetes fills in variables that stand before (its documentation, "Define dependent environment variables").
             let value = text(variable, "/value").replace("$(NODE_IP)", address);

@@ -90,8 +90,10 @@ fn check_privileges(faults: &mut Faults<'_>, daemon_set: &Value) {
         faults.expect(seccomp == "RuntimeDefault", "no system call is forbidden");
     }
     faults.expect(flag("readOnlyRootFilesystem") == Some(true), "its root can be written to");
-    let token = daemon_set.pointer(&format!("{POD}/automountServiceAccountToken"));
-    faults.expect(token == Some(&Value::Bool(false)), "it has a token it does not use");
+    let token = daemon_set.pointer(&format!("{POD}/automountServiceAccountToken")).and_then(Value::as_bool);
+    let mut variables = list(daemon_set, &format!("{CONTAINER}/env")).iter();
+    let asks = variables.any(|variable| text(variable, "/name") == "NETSNOOP_KUBE_API");
+    faults.expect(token == Some(asks), "it has a token it does not use, or lacks one");
 }
 
 /// A pod whose mounts and volumes do not fit is refused; what is the node's is to be read only, but for the counts.

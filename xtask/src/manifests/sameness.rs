@@ -23,7 +23,11 @@ const MARKED: [&str; 7] = [
     "/data",
 ];
 /// Lists of things with names, whose order means nothing.
-const UNORDERED: [&str; 2] = ["/spec/template/spec/volumes", "/spec/template/spec/containers/0/volumeMounts"];
+const UNORDERED: [&str; 3] = [
+    "/spec/template/spec/volumes",
+    "/spec/template/spec/containers/0/volumeMounts",
+    "/spec/template/spec/containers/0/env",
+];
 
 /// Where `chart` differs from `kustomize`, each line with `source` before it.
 pub(super) fn faults(source: &str, kustomize: &[Value], chart: &[Value]) -> Vec<String> {

@@ -30,7 +30,7 @@ pub(super) fn place(case: &Case) -> String {
 }
 
 /// Each value that is documented has one, at least.
-pub(super) const CASES: [Case; 40] = [
+pub(super) const CASES: [Case; 42] = [
     case("{global: {a: 1}}", "DaemonSet", "/metadata/name", "\"netsnoop\""),
     case("{nameOverride: snoop}", "DaemonSet", "/metadata/labels/app.kubernetes.io~1name", "\"snoop\""),
     case("{fullnameOverride: snoop}", "DaemonSet", "/metadata/name", "\"snoop\""),
@@ -60,6 +60,8 @@ pub(super) const CASES: [Case; 40] = [
         "{\"name\": \"run-k3s-containerd\", \"hostPath\": {\"path\": \"/run/k3s/containerd\"}}",
     ),
     case("{kubeletLogs: false}", "DaemonSet", "POD/volumes/3", "null"),
+    case("{kubeApi: {enabled: true}}", "DaemonSet", "CONTAINER/env/3/name", "\"NETSNOOP_KUBE_API\""),
+    case("{kubeApi: {enabled: true}}", "ClusterRoleBinding", "/subjects/0/name", "\"netsnoop\""),
     case("{listen: {address: 127.0.0.1}}", "DaemonSet", "CONTAINER/env/2/value", "\"[127.0.0.1]:9774\""),
     case(
         "{listen: {address: 127.0.0.1}}",
