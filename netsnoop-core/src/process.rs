@@ -93,7 +93,7 @@ pub struct ProcessFacts {
     pub container: Option<Container>,
     /// Who it is by the container's own account.
     pub container_user: Option<ContainerUser>,
-    /// Whether the container's names are still asked for.
+    /// Whether it is still asked which container it runs in, or what that is called.
     pub names_follow: bool,
 }
 

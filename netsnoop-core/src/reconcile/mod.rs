@@ -55,7 +55,6 @@ use crate::attribution::{Attribution, Reason, Refinement, Rung};
 use crate::connection::ConnectionRecord;
 use crate::ledger::Ledger;
 use crate::observation::{Observation, Rescan};
-use crate::process::{Container, ProcessId};
 use crate::service::Services;
 use crate::time::Timestamp;
 
@@ -180,11 +179,15 @@ impl Reconciler {
             Observation::PacketsUntil(until) => self.handle_packets_until(now, until),
             Observation::Process(id, facts) => {
                 self.questions.process_answered();
-                for flow in self.processes.answer(id, facts) {
-                    self.review(now, flow);
-                }
+                let is_told = facts.container.is_some();
+                let waiting = self.processes.answer(id, facts);
+                self.tell_again(now, waiting, is_told);
             }
-            Observation::ContainerNames(id, container) => self.handle_names(now, id, container),
+            Observation::ContainerNames(id, container) => {
+                let is_told = container.is_some();
+                let waiting = self.processes.name_container(id, container);
+                self.tell_again(now, waiting, is_told);
+            }
             Observation::Cluster(changes) => {
                 changes.into_iter().for_each(|change| self.cluster.learn(now, change));
             }
@@ -195,12 +198,11 @@ impl Reconciler {
         }
     }
 
-    /// Those that were told of without the names are told of again.
-    fn handle_names(&mut self, now: Timestamp, id: ProcessId, container: Option<Container>) {
-        let are_known = container.is_some();
-        for flow in self.processes.name_container(id, container) {
+    /// More is known of an owner of these, perhaps its container; those that were told of already are told of again.
+    fn tell_again(&mut self, now: Timestamp, flows: Vec<FlowId>, is_told: bool) {
+        for flow in flows {
             if let Some(flow) = self.flows.get_mut(flow) {
-                flow.changed |= are_known && flow.opened;
+                flow.changed |= is_told && flow.opened;
             }
             self.review(now, flow);
         }

@@ -70,7 +70,7 @@ impl ProcessTable {
             .entry(id)
             .insert(Entry {
                 name,
-                facts: Arc::default(),
+                facts: Arc::new(ProcessFacts { names_follow: true, ..ProcessFacts::default() }),
                 asked: false,
                 answered: false,
                 ended: false,
@@ -94,9 +94,8 @@ impl ProcessTable {
     /// Takes the container with its names, or that none will be told; hands out who waited for them.
     pub(super) fn name_container(&mut self, id: ProcessId, container: Option<Container>) -> Vec<FlowId> {
         let Some(entry) = self.entries.get_mut(&id) else { return Vec::new() };
-        if container.is_some() {
-            entry.facts = Arc::new(ProcessFacts { container, names_follow: false, ..(*entry.facts).clone() });
-        }
+        let container = container.or_else(|| entry.facts.container.clone());
+        entry.facts = Arc::new(ProcessFacts { container, names_follow: false, ..(*entry.facts).clone() });
         entry.answered = true;
         core::mem::take(&mut entry.waiting)
     }

@@ -2,6 +2,7 @@
 
 use netsnoop_core::attribution::Reason;
 use netsnoop_core::connection::{ConnectionRecord, EndRecord};
+use netsnoop_core::process::ProcessFacts;
 
 use crate::config::AgentSettings;
 use crate::sinks::schema::end_uid;
@@ -30,9 +31,12 @@ impl<'a> Teller<'a> {
         self.end.and_then(end_uid)
     }
 
-    /// Whether its owner is still being looked for.
+    /// Whether its owner, or what that one's pod is called, is still being looked for.
     pub(super) fn is_pending(&self) -> bool {
-        self.end.is_some_and(|end| end.attribution.reason() == Some(Reason::Pending))
+        let Some(end) = self.end else { return false };
+        let pod = |facts: &ProcessFacts| facts.container.as_ref()?.pod.as_ref()?.name.clone();
+        let is_named = |facts: &ProcessFacts| !facts.names_follow || pod(facts).is_some();
+        end.attribution.reason() == Some(Reason::Pending) || !end.facts.as_deref().is_none_or(is_named)
     }
 }
 

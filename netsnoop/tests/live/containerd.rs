@@ -100,8 +100,7 @@ fn agent_counts_and_records_a_container_of_a_moment_with_its_pod() {
     let shop = containerd.run_pod("shop", "web-1", SHOP);
     containerd.run_container(&shop, "app", "httpd -f -p 8080 -h /bin");
     // Pods that were there before have their names too.
-    // What a name that comes after that would be counted as is not what this is about.
-    let agent = Agent::start(&lab.node, settings, &["--runtime-socket", &socket, "--settle=5s"]);
+    let agent = Agent::start(&lab.node, settings, &["--runtime-socket", &socket]);
     let tools = containerd.run_pod("tools", "cron-1", TOOLS);
     let fetch = format!("wget -q -O /dev/null http://{}:8080/busybox", shop.address);
     let start = |containerd: &mut Containerd| containerd.run_container(&tools, "job", &fetch);

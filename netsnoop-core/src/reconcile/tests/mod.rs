@@ -85,8 +85,8 @@ pub(super) struct World {
     pub(super) asked: Vec<Rescan>,
     /// Whether connection tracking is said to have been read up to now when that is asked.
     pub(super) hears: bool,
-    /// What is answered to each question about a process.
-    pub(super) facts: ProcessFacts,
+    /// What is answered to each question about a process, if anything is.
+    pub(super) facts: Option<ProcessFacts>,
 }
 
 impl World {
@@ -102,7 +102,7 @@ impl World {
             progress: Vec::new(),
             asked: Vec::new(),
             hears: true,
-            facts: ProcessFacts::default(),
+            facts: Some(ProcessFacts::default()),
         };
         world.see(0, Observation::Topology(topology()));
         world.asked.clear();
@@ -138,8 +138,8 @@ impl World {
                 continue;
             }
             let Some(rescan) = self.reconciler.poll_rescan(at(millis)) else { break };
-            if let Rescan::Process(process) = &rescan {
-                self.reconciler.handle(at(millis), Observation::Process(process.id, self.facts.clone()));
+            if let (Rescan::Process(process), Some(facts)) = (&rescan, &self.facts) {
+                self.reconciler.handle(at(millis), Observation::Process(process.id, facts.clone()));
             }
             self.asked.push(rescan);
         }

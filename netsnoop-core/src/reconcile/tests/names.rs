@@ -21,7 +21,8 @@ fn name_of(record: &ConnectionRecord) -> Option<&str> {
 /// A connection whose client's container is still to be named.
 fn world() -> World {
     let mut world = World::new(ALL_HOOKS);
-    world.facts = ProcessFacts { container: Some(container(None)), names_follow: true, ..Default::default() };
+    world.facts =
+        Some(ProcessFacts { container: Some(container(None)), names_follow: true, ..Default::default() });
     let client = Socket::new(WEB, tcp("198.18.1.10:40000", "198.18.1.13:80"), 11);
     let server = Socket::new(DB, tcp("198.18.1.13:80", "198.18.1.10:40000"), 12);
     world.see(0, client.event(0, Act::Connect, Some(7)));
@@ -52,6 +53,21 @@ fn names_that_come_later_are_told_as_an_update() {
     assert_eq!(name_of(world.last()), Some("app"));
     world.see(511, Observation::ContainerNames(process(8).id, None));
     assert_eq!(world.events().len(), 2, "that there are none changes nothing");
+}
+
+#[test]
+fn a_container_that_is_known_later_is_told_as_an_update() {
+    let mut world = World::new(ALL_HOOKS);
+    world.facts = None;
+    let client = Socket::new(WEB, tcp("198.18.1.10:40000", "203.0.113.9:443"), 11);
+    world.see(0, client.event(0, Act::Connect, Some(7)));
+    world.wait_until(500);
+    let follows = |world: &World| world.last().client.facts.as_ref().map(|facts| facts.names_follow);
+    assert_eq!((world.events().len(), follows(&world)), (1, Some(true)), "nobody has looked at it yet");
+    let facts = ProcessFacts { container: Some(container(Some("app"))), ..Default::default() };
+    world.see(510, Observation::Process(process(7).id, facts));
+    assert_eq!(world.events(), [RecordEvent::Open, RecordEvent::Update]);
+    assert_eq!((name_of(world.last()), follows(&world)), (Some("app"), Some(false)));
 }
 
 #[test]

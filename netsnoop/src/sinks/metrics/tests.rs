@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use netsnoop_core::attribution::{Attribution, Evidence, Reason};
 use netsnoop_core::connection::{ConnectionId, ConnectionState, EndRecord, Exchanged, RecordEvent};
+use netsnoop_core::process::{Container, Pod, ProcessFacts};
 use netsnoop_core::service::{LearntName, NameKind};
 use proptest::prelude::*;
 
@@ -181,6 +182,31 @@ fn what_holds_no_counts_is_told_and_changes_nothing() {
     check(&good.replace("\"role\":\"client\"", "\"role\":\"x\""), "'x' is not known here");
     check(&good.replace("kernel_event", "hearsay"), "'hearsay' is not known here");
     check(&good.replace("\"opened\":1", "\"opened\":-1"), "not understood");
+}
+
+#[test]
+fn counting_waits_for_what_the_owners_pod_is_called() {
+    let with = |event, names_follow, name: Option<&str>| {
+        let mut record = record(1, event, 10_001);
+        let pod = Pod { uid: "uid-1".into(), name: name.map(Into::into), ..Pod::default() };
+        let container = Container { id: "4f9c".into(), runtime: None, pod: Some(Arc::new(pod)), name: None };
+        let facts = ProcessFacts { container: Some(container), names_follow, ..ProcessFacts::default() };
+        record.client.facts = Some(Arc::new(facts));
+        record
+    };
+    let check = |names_follow, name, counted| {
+        let mut tally = tally("");
+        feed(&mut tally, 1, with(RecordEvent::Open, names_follow, name));
+        assert_eq!(tally.node.opened, counted, "{names_follow} {name:?}");
+    };
+    check(true, None, 0);
+    check(false, None, 1);
+    // The container's own name is no label.
+    check(true, Some("web-1"), 1);
+    let mut tally = tally("");
+    feed(&mut tally, 1, with(RecordEvent::Open, true, None));
+    feed(&mut tally, 2, with(RecordEvent::Update, false, Some("web-1")));
+    assert_eq!((tally.node.opened, tally.undecided()), (1, 0));
 }
 
 #[test]
