@@ -76,7 +76,7 @@ pub enum ClusterChange {
 /// What the cluster calls an end of a connection.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ClusterNames {
-    /// The pod that the end is, if that is on another node.
+    /// The pod that the end is, if that is on another node, or if its owner here is not known.
     pub pod: Option<Arc<Pod>>,
     /// The service that was asked for.
     pub service: Option<Arc<ClusterService>>,

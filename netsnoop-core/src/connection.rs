@@ -131,7 +131,7 @@ pub struct EndRecord {
     pub named_at: Option<Timestamp>,
     /// What is known of the owning process.
     pub facts: Option<Arc<ProcessFacts>>,
-    /// What the cluster calls it, if that was asked.
+    /// What the cluster calls it, if that was asked; its pod where no owner tells that.
     pub cluster: Option<Box<ClusterNames>>,
 }
 

@@ -166,6 +166,9 @@ pub struct SocketSnapshot {
     pub oldest_process: Option<Timestamp>,
     /// Who has ended lately, if that is heard of.
     pub exits: Option<Exits>,
+    /// The process that keeps the namespace for a Kubernetes pod, if it was asked for likewise: whatever is in there is
+    /// that pod's.
+    pub pod_keeper: Option<Process>,
 }
 
 /// Processes that have ended and may have held a socket before others that were found.

@@ -356,5 +356,6 @@ pub(crate) fn snapshot(
         only_user: None,
         oldest_process: None,
         exits: None,
+        pod_keeper: None,
     })
 }

@@ -58,6 +58,7 @@ impl Reconciler {
     pub(super) fn review(&mut self, now: Timestamp, id: FlowId) {
         self.judge_places_again(now, id);
         self.ask(now, id);
+        self.ask_for_keepers(now, id);
         let Some(flow) = self.flows.get_mut(id) else { return };
         flow.note_owners(now);
         let Some(flow) = self.flows.get(id) else { return };
@@ -113,6 +114,7 @@ impl Reconciler {
                 _ => {}
             }
         }
+        processes.extend(self.keepers(flow));
         for (side, namespace, tuple, accepted) in sockets {
             let asked = self.questions.want_socket(now, namespace, tuple);
             if !asked {
@@ -148,7 +150,7 @@ impl Reconciler {
         now >= self.settles_at(flow) && self.has_heard_of(now, flow.first_seen)
             // A line that says how the handshake went is worth a round trip's wait.
             || flow.state != ConnectionState::Connecting
-                && flow.both().into_iter().all(|(side, end)| self.is_final(flow, side, end))
+                && flow.both().into_iter().all(|end| self.is_final(now, flow, end))
                 && !self.may_be_a_socket_of_no_address(flow)
     }
 
@@ -177,7 +179,7 @@ impl Reconciler {
             || now >= moment + self.settings.settle + EVENTS_BEHIND_MAX
     }
 
-    fn is_final(&self, flow: &Flow, side: Side, end: &End) -> bool {
+    fn is_final(&self, now: Timestamp, flow: &Flow, (side, end): (Side, &End)) -> bool {
         let awaits_hook = !flow.preexisting
             && if side == flow.client { self.settings.hooks.connect } else { self.settings.hooks.accept };
         match (&end.attribution.owner, end.place) {
@@ -188,9 +190,9 @@ impl Reconciler {
                 (best || !awaits_hook) && self.processes.is_answered(process.id)
             }
             (Owner::Unattributed(Reason::Pending), _) => false,
-            (Owner::Unattributed(Reason::ClosedPort), _) => true,
+            (Owner::Unattributed(Reason::ClosedPort), _) => self.is_pod_told(now, end),
             _ if matches!(end.search, Search::Asked | Search::Again(_)) => false,
-            _ => !awaits_hook,
+            _ => !awaits_hook && self.is_pod_told(now, end),
         }
     }
 
@@ -208,14 +210,17 @@ impl Reconciler {
             .into_iter()
             .any(|(_, end)| end.search == Search::Asked && !end.attribution.has_owner());
         let is_known = waited || told && !asked && self.packets_bear_out(now, flow);
-        let is_named = now >= ended + NAME_BEHIND_MAX || !self.awaits_name(flow) && self.is_described(flow);
+        let is_named =
+            now >= ended + NAME_BEHIND_MAX || !self.awaits_name(flow) && self.is_described(now, flow);
         !flow.closed && (self.draining || is_known && is_named)
     }
 
     /// Whether all that is asked about its owners is answered, the names of their containers too.
-    fn is_described(&self, flow: &Flow) -> bool {
-        let mut owners = flow.both().into_iter().filter_map(|(_, end)| end.attribution.owning_process());
-        owners.all(|process| self.processes.is_answered(process.id))
+    fn is_described(&self, now: Timestamp, flow: &Flow) -> bool {
+        flow.both().into_iter().all(|(_, end)| match end.attribution.owning_process() {
+            Some(process) => self.processes.is_answered(process.id),
+            None => self.is_pod_told(now, end),
+        })
     }
 
     /// Whether a packet that is on its way may make it another service's.
@@ -252,7 +257,7 @@ impl Reconciler {
         }
         if let Some(ended) = flow.ended_at {
             let named = ended + NAME_BEHIND_MAX;
-            let waits = self.awaits_name(flow) || !self.is_described(flow);
+            let waits = self.awaits_name(flow) || !self.is_described(now, flow);
             let waits_longer = now >= ended + self.patience() && now < named && waits;
             return if waits_longer { named } else { later(ended + self.patience(), now) };
         }

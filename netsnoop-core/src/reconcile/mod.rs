@@ -19,6 +19,7 @@ mod flow;
 mod flow_index;
 mod flow_table;
 mod hearing;
+mod keeper;
 mod kernel_events;
 mod lifecycle;
 mod listener_table;

@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use hashbrown::{HashMap, HashSet};
 
 use super::address_claims::{AddressClaims, Having};
+use super::keeper::Keeper;
 use crate::namespace::{Interface, InterfaceKind, NamespaceKey};
 use crate::time::Timestamp;
 
@@ -76,6 +77,7 @@ struct Namespace {
     /// Whether the capture's own has given it an id, so that its changes are told.
     numbered: bool,
     ended: Option<Timestamp>,
+    keeper: Keeper,
 }
 
 #[derive(Debug)]
@@ -145,8 +147,17 @@ impl NamespaceTable {
         }
         let id = NamespaceId(self.next);
         self.next += 1;
-        self.namespaces
-            .insert(id, Namespace { key, addresses: None, listed: false, numbered: false, ended: None });
+        self.namespaces.insert(
+            id,
+            Namespace {
+                key,
+                addresses: None,
+                listed: false,
+                numbered: false,
+                ended: None,
+                keeper: Keeper::NotAsked,
+            },
+        );
         self.by_inode.insert(key.inode, id);
         if let Some(cookie) = key.cookie {
             self.by_cookie.insert(cookie, id);
@@ -209,6 +220,17 @@ impl NamespaceTable {
     /// Whether changes in it are told as they happen.
     pub(super) fn is_numbered(&self, id: NamespaceId) -> bool {
         self.namespaces.get(&id).is_some_and(|namespace| namespace.numbered)
+    }
+
+    /// Who keeps it for a Kubernetes pod. Nobody keeps the node's own.
+    pub(super) fn keeper_mut(&mut self, id: NamespaceId) -> Option<&mut Keeper> {
+        let is_own = self.capture == Some(id);
+        self.namespaces.get_mut(&id).filter(|_| !is_own).map(|namespace| &mut namespace.keeper)
+    }
+
+    /// The same, to look at.
+    pub(super) fn keeper(&self, id: NamespaceId) -> Option<&Keeper> {
+        self.namespaces.get(&id).map(|namespace| &namespace.keeper)
     }
 
     /// The namespace that packets are captured in.

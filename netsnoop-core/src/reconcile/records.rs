@@ -10,7 +10,7 @@ use crate::attribution::{Attribution, Reason};
 use crate::cluster::ClusterNames;
 use crate::connection::{ConnectionId, ConnectionRecord, EndRecord, Exchanged, Nat, RecordEvent, Role};
 use crate::five_tuple::Endpoint;
-use crate::process::ProcessFacts;
+use crate::process::{Pod, Process, ProcessFacts};
 use crate::service::Service;
 use crate::time::Timestamp;
 
@@ -139,12 +139,21 @@ impl Reconciler {
         }
     }
 
-    /// An end of this node has its names from its container.
+    /// An end of this node has its names from its container, or from who keeps its namespace.
     fn cluster_names(&self, flow: &Flow, side: Side, asked: Endpoint) -> Option<Box<ClusterNames>> {
-        let is_remote = flow.end(side).attribution.reason() == Some(Reason::Remote);
+        let end = flow.end(side);
+        let is_remote = end.attribution.reason() == Some(Reason::Remote);
         let own = is_remote.then(|| flow.tuple(side).local.address);
         let asked = (side != flow.client).then_some(asked.address);
-        self.cluster.names(own, asked, flow.first_seen).map(Box::new)
+        let elsewhere = self.cluster.names(own, asked, flow.first_seen);
+        let Some(pod) = self.keeper_of(end).and_then(|keeper| self.pod_of(&keeper)) else {
+            return elsewhere.map(Box::new);
+        };
+        Some(Box::new(ClusterNames { pod: Some(pod), ..elsewhere.unwrap_or_default() }))
+    }
+
+    fn pod_of(&self, process: &Process) -> Option<Arc<Pod>> {
+        self.processes.facts(process.id)?.container.as_ref()?.pod.clone()
     }
 
     fn facts_of(&self, attribution: &Attribution) -> Option<Arc<ProcessFacts>> {

@@ -71,6 +71,7 @@ impl Reconciler {
                 self.questions.answered(namespace);
             }
         }
+        self.learn_keeper(now, namespace, &snapshot);
     }
 
     fn row_sighting(&self, namespace: NamespaceId, row: &SocketRow, at: Timestamp) -> Sighting {

@@ -2,7 +2,7 @@
 
 use netsnoop_core::attribution::Reason;
 use netsnoop_core::connection::{ConnectionRecord, EndRecord};
-use netsnoop_core::process::ProcessFacts;
+use netsnoop_core::process::{Pod, ProcessFacts};
 
 use crate::config::AgentSettings;
 use crate::sinks::schema::end_uid;
@@ -29,6 +29,13 @@ impl<'a> Teller<'a> {
     /// Its user, if known.
     pub(super) fn uid(&self) -> Option<u32> {
         self.end.and_then(end_uid)
+    }
+
+    /// Its pod, if known.
+    pub(super) fn pod(&self) -> Option<&'a Pod> {
+        let of_owner = |end: &'a EndRecord| end.facts.as_ref()?.container.as_ref()?.pod.as_deref();
+        let of_place = |end: &'a EndRecord| end.cluster.as_ref()?.pod.as_deref();
+        self.end.and_then(|end| of_owner(end).or_else(|| of_place(end)))
     }
 
     /// Whether its owner, or what that one's pod is called, is still being looked for.

@@ -127,6 +127,7 @@ impl TableReader<'_> {
             only_user: None,
             oldest_process: None,
             exits: None,
+            pod_keeper: None,
         })
     }
 

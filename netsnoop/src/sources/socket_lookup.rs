@@ -12,7 +12,7 @@ use netsnoop_core::attribution::{Reason, RungSet};
 use netsnoop_core::five_tuple::FiveTuple;
 use netsnoop_core::namespace::NamespaceKey;
 use netsnoop_core::observation::{Exits, SnapshotScope, SocketSnapshot};
-use netsnoop_core::process::ProcessId;
+use netsnoop_core::process::{Process, ProcessId};
 use netsnoop_core::socket::SocketRow;
 use netsnoop_core::socket_match::{Rows, serves_anybody};
 use netsnoop_core::time::Timestamp;
@@ -61,6 +61,8 @@ struct Company {
     only_user: Option<u32>,
     /// When the oldest process started.
     oldest: Option<Timestamp>,
+    /// Who keeps the namespace for a pod.
+    pod_keeper: Option<Process>,
 }
 
 impl SocketLookup {
@@ -142,12 +144,14 @@ impl SocketLookup {
         }
         // Who has left may be the owner, so all count who were there lately.
         company.only_user = self.index.only_user_lately(found.key.inode);
-        let mut others = Vec::new();
+        let (mut others, mut holders) = (Vec::new(), Vec::new());
         for pid in pids {
             let process = self.index.proc_root.process(pid);
             let (user, started) = match process.and_then(|process| process.identity(&mut self.text)) {
                 Ok(Some((process, _))) => {
-                    others.push(process.name.as_bytes() != POD_HOLDER);
+                    let is_other = process.name.as_bytes() != POD_HOLDER;
+                    others.push(is_other);
+                    holders.extend((!is_other).then_some(process));
                     (Some(process.uid), Some(process.id.started_at()))
                 }
                 // Who has ended meanwhile is nobody's user; who cannot be read is a user that is not known.
@@ -159,6 +163,12 @@ impl SocketLookup {
         }
         if !others.is_empty() && !others.contains(&true) {
             company.only_user = None;
+        }
+        // Pods that share the node's network keep nothing.
+        if let [holder] = *holders
+            && found.key.inode != self.index.home_inode()
+        {
+            company.pod_keeper = Some(holder);
         }
         company
     }
@@ -198,6 +208,7 @@ impl SocketLookup {
             only_user: None,
             oldest_process: None,
             exits: None,
+            pod_keeper: None,
         }
     }
 
@@ -222,7 +233,7 @@ impl SocketLookup {
         let searched = clock::now();
         let exits = self.exits_beside(&found, counters);
         self.look_again_for_the_unheld(&mut found, counters);
-        let Company { only_user, oldest } = self.company(&found);
+        let Company { only_user, oldest, pod_keeper } = self.company(&found);
         let (count, took) = (wanted.len(), clock::now().since(started));
         log::debug!("{count} sockets of namespace {} were looked up in {took:?}", found.key.inode);
         let rows = Rows::new(&found.rows);
@@ -247,6 +258,7 @@ impl SocketLookup {
             only_user,
             oldest_process: oldest,
             exits,
+            pod_keeper,
         }
     }
 

@@ -78,6 +78,15 @@ fn pods_that_talk_are_named_on_both_ends_and_so_is_a_container_of_a_moment() {
             }
         });
     }
+    containerd.run_container(&tools, "knocks", &format!("nc {} 81", shop.address));
+    watch.wait_for("a port that nobody serves, in the pod that was meant", |record| {
+        let pod = [Some("shop"), Some("web-1"), Some(SHOP), None];
+        let (client, server) = (&record.client, &record.server);
+        server.port == 81
+            && is_at(client, ["tools", "cron-1", TOOLS, "knocks"])
+            && server.process.is_none()
+            && names(server.k8s.as_ref()) == pod
+    });
     containerd.run_container(&shop, "worker", "nc 198.18.78.2 7401");
     abroad.wait_for("accept");
     watch.wait_for("what goes out", |record| {

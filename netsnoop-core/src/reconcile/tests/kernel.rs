@@ -104,10 +104,18 @@ fn a_refused_connection_has_its_client_and_says_that_nothing_listens() {
     let mut world = World::new(ALL_HOOKS);
     world.see(10, client().event(10, Act::Connect, Some(7)));
     world.see(10, client().closed(10, TcpState::SYN_SENT, 111, (0, 0)));
+    // Whose namespace it is, is asked once.
+    let asked = server().tuple;
+    assert_eq!((world.events().len(), world.sockets_asked()), (0, vec![(DB, asked)]));
+    let missing = vec![(asked, Reason::GoneBeforeLookup)];
+    world.see(12, snapshot(DB, Rung::SockDiag, SnapshotScope::Wanted { missing }, vec![]));
     assert_eq!(world.events(), [RecordEvent::Open, RecordEvent::Close]);
     assert_eq!(world.last().state.name(), "refused");
     assert_eq!(world.last().server.attribution.reason(), Some(Reason::ClosedPort));
-    assert_eq!(world.sockets_asked(), []);
+    let again = Socket::new(WEB, tcp("198.18.1.10:40001", "198.18.1.13:6379"), 21);
+    world.see(20, again.event(20, Act::Connect, Some(7)));
+    world.see(20, again.closed(20, TcpState::SYN_SENT, 111, (0, 0)));
+    assert_eq!((world.events().len(), world.sockets_asked()), (4, vec![]));
 }
 
 #[test]

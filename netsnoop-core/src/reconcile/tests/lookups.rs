@@ -70,6 +70,7 @@ fn an_owner_is_of_the_connection_that_the_port_served_while_the_tables_were_read
             only_user: None,
             oldest_process: None,
             exits: None,
+            pod_keeper: None,
         })
     };
     let first = || packet(1, UPLINK, tuple, syn(5));
@@ -191,6 +192,7 @@ fn an_owner_is_told_once_no_packet_on_its_way_can_take_it_back() {
         only_user: None,
         oldest_process: None,
         exits: None,
+        pod_keeper: None,
     });
     world.see(4, answer);
     assert_eq!(world.events(), []);

@@ -304,6 +304,7 @@ pub(super) fn snapshot(
         only_user: None,
         oldest_process: None,
         exits: None,
+        pod_keeper: None,
     })
 }
 

@@ -3,10 +3,13 @@
 use alloc::sync::Arc;
 use alloc::vec;
 
-use super::{ALL_HOOKS, DB, Socket, WEB, World, at, process, tcp};
+use super::{
+    ALL_HOOKS, DB, DB_VETH, Hooks, Socket, WEB, World, at, packet, process, snapshot, syn, syn_ack, tcp,
+};
+use crate::attribution::{Reason, Rung};
 use crate::cluster::{ClusterChange, ClusterName, ClusterObject, ClusterService};
 use crate::connection::{ConnectionRecord, RecordEvent};
-use crate::observation::{Act, Observation};
+use crate::observation::{Act, Observation, SnapshotScope};
 use crate::process::{Container, Pod, ProcessFacts};
 use crate::socket::TcpState;
 
@@ -155,4 +158,28 @@ fn the_cluster_names_what_is_elsewhere_and_what_was_asked_for() {
         assert_eq!(cluster_names(world.last()), expected, "{server} told at {told_at}");
         assert_eq!(world.last().client.cluster, None);
     }
+}
+
+#[test]
+fn an_end_that_nobody_owns_is_of_the_pod_that_its_namespace_is_kept_for() {
+    let mut world = World::new(Hooks::default());
+    let pod = Pod { uid: "uid-1".into(), name: Some("db-1".into()), ..Pod::default() };
+    let sandbox = Container { pod: Some(Arc::new(pod)), ..container(None) };
+    world.facts = Some(ProcessFacts { container: Some(sandbox), ..Default::default() });
+    let client = tcp("192.0.2.1:40000", "198.18.1.13:81");
+    world.see(1, packet(1, DB_VETH, client, syn(5)));
+    world.see(1, packet(1, DB_VETH, client.mirrored(), syn_ack(5)));
+    let missing = vec![(client.mirrored(), Reason::GoneBeforeLookup)];
+    let Observation::Sockets(mut look) =
+        snapshot(DB, Rung::SockDiag, SnapshotScope::Wanted { missing }, vec![])
+    else {
+        panic!("a look is one at sockets")
+    };
+    look.pod_keeper = Some(process(6));
+    world.see(2, Observation::Sockets(look));
+    world.wait_until(1_000);
+    let server = &world.last().server;
+    let pod = server.cluster.as_ref().and_then(|names| names.pod.as_ref());
+    assert_eq!(pod.and_then(|pod| pod.name.as_deref()), Some("db-1"));
+    assert_eq!((server.attribution.reason(), &server.facts), (Some(Reason::GoneBeforeLookup), &None));
 }

@@ -283,7 +283,7 @@ impl Tally {
             return None;
         }
         let nothing = || Arc::from("");
-        let pod = teller.end.and_then(|end| end.facts.as_ref()?.container.as_ref()?.pod.as_ref());
+        let pod = teller.pod();
         Some(SeriesKey {
             role: teller.role,
             transport: record.transport.name(),

@@ -77,6 +77,7 @@ impl SocketIterator {
             only_user: None,
             oldest_process: None,
             exits: None,
+            pod_keeper: None,
         };
         Ok(rows.0.into_iter().map(snapshot).collect())
     }
@@ -115,6 +116,7 @@ impl SocketIterator {
             only_user: None,
             oldest_process: None,
             exits: None,
+            pod_keeper: None,
         })
     }
 

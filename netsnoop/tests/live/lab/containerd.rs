@@ -3,8 +3,9 @@
 //! It is the first process of a pid namespace and has mounts of its own, so all that it started ends with it; its
 //! folder and its cgroups are removed then. Images are made of the machine's busybox: nothing is fetched.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
 use std::thread;
@@ -339,16 +340,20 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
     fs::write(folder.join("cni/pods.conflist"), network).unwrap();
 }
 
-/// An image of busybox alone, as `docker save` writes them; by default it waits for ever, as a pod's first container does.
+/// An image of busybox alone, as `docker save` writes them; by default it waits for ever, as a pod's first container does,
+/// and is called as that is.
 fn make_image(folder: &Path) -> PathBuf {
     let root = folder.join("image");
     fs::create_dir_all(root.join("rootfs/bin")).unwrap();
     fs::copy("/bin/busybox", root.join("rootfs/bin/busybox")).unwrap();
+    let pause = root.join("rootfs/bin/pause");
+    fs::write(&pause, "#!/bin/busybox sh\nwhile :; do /bin/busybox sleep 1000000; done\n").unwrap();
+    fs::set_permissions(&pause, Permissions::from_mode(0o755)).unwrap();
     run(&root, "tar -C rootfs -cf layer.tar bin");
     let digest = run(&root, "sha256sum layer.tar");
     let digest = digest.split(' ').next().unwrap();
     let config = format!(
-        r#"{{"architecture":"amd64","os":"linux","config":{{"Entrypoint":["/bin/busybox","sleep","1000000"]}},
+        r#"{{"architecture":"amd64","os":"linux","config":{{"Entrypoint":["/bin/pause"]}},
         "rootfs":{{"type":"layers","diff_ids":["sha256:{digest}"]}}}}"#
     );
     fs::write(root.join("config.json"), config).unwrap();
