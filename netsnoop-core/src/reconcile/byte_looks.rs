@@ -23,17 +23,7 @@ impl Reconciler {
     }
 
     fn count_living(&mut self, namespace: NamespaceId, socket: &CountedSocket, started: Timestamp) {
-        let sighting = Sighting {
-            tuple: socket.tuple,
-            namespace: Some(namespace),
-            places: [Place::Local(namespace), Place::Unknown],
-            cookie: socket.cookie,
-            sock_address: 0,
-            isn: None,
-            begins: false,
-            sent_at: None,
-            at: None,
-        };
+        let sighting = Sighting::in_table((socket.tuple, socket.cookie), namespace, Place::Unknown);
         let Some((id, side)) = self.locate(&sighting) else { return };
         let Some(flow) = self.flows.get_mut(id) else { return };
         // One that had ended by then, or began since, is not meant: another had its ports, or will.

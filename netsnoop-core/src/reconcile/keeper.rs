@@ -1,7 +1,8 @@
 //! Who keeps a namespace for a Kubernetes pod: the process of its sandbox, there for as long as the pod. Where nobody can say
 //! who owns an end in there, it is that pod's all the same.
 //!
-//! Left out: what the pod is called, which is asked as of any other process, and how its keeper is told from others.
+//! Left out: what the pod is called, which is asked as of any other process, and how its keeper is told from others: it is
+//! the only one in a small namespace, not the node's, that is called `pause`. A runtime that does without one tells nothing.
 
 use core::time::Duration;
 

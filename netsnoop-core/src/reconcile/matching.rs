@@ -36,6 +36,27 @@ pub(super) struct Sighting {
     pub(super) at: Option<Timestamp>,
 }
 
+impl Sighting {
+    /// A socket as a table of its namespace shows it, with the place of its remote end.
+    pub(super) const fn in_table(
+        (tuple, cookie): (FiveTuple, Option<NonZeroU64>),
+        namespace: NamespaceId,
+        remote: Place,
+    ) -> Self {
+        Self {
+            tuple,
+            namespace: Some(namespace),
+            places: [Place::Local(namespace), remote],
+            cookie,
+            sock_address: 0,
+            isn: None,
+            begins: false,
+            sent_at: None,
+            at: None,
+        }
+    }
+}
+
 /// How much earlier than its first packet a connection's kernel event may be stamped: by the way from the hook to the
 /// interface, and the error of the packets' clock.
 const HOOK_TO_PACKET_MAX: Duration = Duration::from_millis(1);

@@ -109,17 +109,7 @@ impl Reconciler {
         let Candidate { socket, namespace, .. } = *candidate;
         let remote =
             self.namespaces.place_seen_from(namespace, socket.tuple.remote.address, candidate.started);
-        let sighting = Sighting {
-            tuple: socket.tuple,
-            namespace: Some(namespace),
-            places: [Place::Local(namespace), remote],
-            cookie: socket.cookie,
-            sock_address: 0,
-            isn: None,
-            begins: false,
-            sent_at: None,
-            at: None,
-        };
+        let sighting = Sighting::in_table((socket.tuple, socket.cookie), namespace, remote);
         let (id, side) = match self.locate(&sighting) {
             Some((id, side)) => {
                 let Some(flow) = self.flows.get(id) else { return };

@@ -76,17 +76,7 @@ impl Reconciler {
 
     fn row_sighting(&self, namespace: NamespaceId, row: &SocketRow, at: Timestamp) -> Sighting {
         let remote = self.namespaces.place_seen_from(namespace, row.tuple.remote.address, at);
-        Sighting {
-            tuple: row.tuple,
-            namespace: Some(namespace),
-            places: [Place::Local(namespace), remote],
-            cookie: row.cookie,
-            sock_address: 0,
-            isn: None,
-            begins: false,
-            sent_at: None,
-            at: None,
-        }
+        Sighting::in_table((row.tuple, row.cookie), namespace, remote)
     }
 
     /// A connected socket of a whole table: known already, or older than netsnoop.
