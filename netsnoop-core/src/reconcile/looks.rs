@@ -55,7 +55,7 @@ impl Reconciler {
             if best.is_empty() {
                 continue;
             }
-            let connected = best.iter().any(|row| !is_listener(row) && !row.holders.is_empty());
+            let connected = best.iter().any(|row| !is_listener(row));
             let listening = all_holders(&rows.answering(&tuple.listening()));
             let serving = serving(&rows, &tuple, &best);
             let late = self.is_late(asked, (namespace, &serving), snapshot);
@@ -68,8 +68,11 @@ impl Reconciler {
                 self.end_search(now, asked, gone);
                 continue;
             }
+            let cookie = if let [row] = *best { row.cookie } else { None };
+            let found = holders_in(&best);
             let (id, side) =
-                self.judge_after_silence(now, asked, holders_in(&best).as_deref().map_err(|r| *r));
+                self.judge_after_silence(now, asked, (found.as_deref().map_err(|lack| *lack), cookie));
+            self.note_datagram_socket((id, side), cookie);
             let pause = self.pause_before_next_look((id, side), &best);
             let look = Look {
                 rung: snapshot.rung,
@@ -198,7 +201,7 @@ impl Reconciler {
     ) {
         let Some(asked) = self.searching(namespace, tuple, asked_at) else { return };
         let found = Err(answer.reason().unwrap_or(Reason::Lost));
-        let judged = self.judge_after_silence(now, asked, found);
+        let judged = self.judge_after_silence(now, asked, (found, None));
         self.end_search(now, judged, answer);
     }
 

@@ -111,7 +111,8 @@ impl Reconciler {
     }
 }
 
-/// Whether an owner is named by nothing better than a look at tables.
+/// Whether an owner, or only the user, is known by nothing better than a look at tables.
 fn is_told_by_look(end: &End) -> bool {
-    end.attribution.has_owner() && end.attribution.evidence < Some(Evidence::KernelFirstUse)
+    let is_told = end.attribution.has_owner() || end.attribution.socket_uid.is_some();
+    is_told && end.attribution.evidence < Some(Evidence::KernelFirstUse)
 }

@@ -3,6 +3,7 @@
 //!
 //! Left out: a port that changes hands without such a pause in its flow, which nothing but a hook can tell.
 
+use core::num::NonZeroU64;
 use core::time::Duration;
 
 use alloc::vec::Vec;
@@ -14,6 +15,7 @@ use super::namespace_table::NamespaceId;
 use super::translation::FirstSight;
 use crate::attribution::{Owner, Reason};
 use crate::connection::ConnectionState;
+use crate::five_tuple::Transport;
 use crate::process::Process;
 use crate::time::Timestamp;
 
@@ -59,15 +61,20 @@ impl Reconciler {
     }
 
     /// The end that an answer is for: of the flow that was asked about, or, if another process has the port
-    /// now, of the new one that began when the silence ended. `found` are the holders now, or why none is known.
+    /// now, of the new one that began when the silence ended. `found` are the holders now, or why none is known, and the
+    /// socket's cookie.
     pub(super) fn judge_after_silence(
         &mut self,
         now: Timestamp,
         (id, side): (FlowId, Side),
-        found: Result<&[Process], Reason>,
+        (found, cookie): (Result<&[Process], Reason>, Option<NonZeroU64>),
     ) -> (FlowId, Side) {
         let Some(flow) = self.flows.get(id) else { return (id, side) };
         let Some(resumed) = flow.resumed else { return (id, side) };
+        // Its owner may have left it to a child, at the latest while holders were looked for.
+        if flow.end(side).cookie.zip(cookie).is_some_and(|(then, now)| then == now) {
+            return (id, side);
+        }
         let owns = |holder: &Process| match &flow.end(side).attribution.owner {
             Owner::Process(owner) => owner.id == holder.id,
             Owner::Shared(owners) => owners.iter().any(|owner| owner.id == holder.id),
@@ -82,6 +89,17 @@ impl Reconciler {
             }
         };
         if is_same { (id, side) } else { (self.split(now, (id, side), resumed), Side::A) }
+    }
+
+    /// Notes which socket of datagrams a look found, where no hook tells that.
+    pub(super) fn note_datagram_socket(&mut self, (id, side): (FlowId, Side), cookie: Option<NonZeroU64>) {
+        let is_untold = !self.settings.hooks.connect;
+        if let Some(flow) =
+            self.flows.get_mut(id).filter(|flow| is_untold && flow.transport != Transport::Tcp)
+        {
+            let end = flow.end_mut(side);
+            end.cookie = end.cookie.or(cookie);
+        }
     }
 
     /// Ends a flow where it fell silent, and begins another where it was taken up again.

@@ -58,7 +58,7 @@ fn a_connection_that_is_over_waits_for_no_answer() {
 #[test]
 fn an_owner_is_of_the_connection_that_the_port_served_while_the_tables_were_read() {
     let tuple = tcp("198.18.1.10:40000", "203.0.113.9:443");
-    let answer = |millis| {
+    let answer_of = |millis, holders: &[u32]| {
         Observation::Sockets(SocketSnapshot {
             namespace: WEB,
             rung: Rung::SockDiag,
@@ -66,13 +66,15 @@ fn an_owner_is_of_the_connection_that_the_port_served_while_the_tables_were_read
             finished: at(millis),
             searched: at(millis),
             scope: SnapshotScope::Wanted { missing: vec![] },
-            sockets: vec![row(tuple, TcpState::ESTABLISHED, &[9])],
+            sockets: vec![row(tuple, TcpState::ESTABLISHED, holders)],
             only_user: None,
             oldest_process: None,
             exits: None,
             pod_keeper: None,
         })
     };
+    let answer = |millis| answer_of(millis, &[9]);
+    let orphan = |millis| answer_of(millis, &[]);
     let first = || packet(1, UPLINK, tuple, syn(5));
     let second = || packet(10, UPLINK, tuple, syn(6));
     let reset = || packet(3, UPLINK, tuple.mirrored(), segment(TcpFlags::RST, 0, 6));
@@ -97,6 +99,19 @@ fn an_owner_is_of_the_connection_that_the_port_served_while_the_tables_were_read
         opens.sort_by_key(|open| open.start);
         let owners: Vec<_> = opens.iter().map(|open| owner_in(open.id)).collect();
         assert_eq!(owners, expected.map(Some));
+    }
+    // Nor is the user of a socket without a holder.
+    for observations in [
+        vec![first(), reset(), orphan(15), second(), answer(16)],
+        vec![first(), second(), orphan(15), answer(16)],
+        vec![first(), orphan(15), second(), answer(16)],
+    ] {
+        let mut world = proc_only();
+        observations.into_iter().for_each(|observation| world.see(20, observation));
+        world.wait_until(400);
+        let first = world.opens().into_iter().min_by_key(|open| open.start).map(|open| open.id);
+        let told = world.told.iter().rfind(|told| Some(told.id) == first);
+        assert_eq!(told.and_then(|told| told.client.attribution.socket_uid), None, "{told:#?}");
     }
 }
 
@@ -305,6 +320,26 @@ fn a_port_that_another_process_holds_after_a_silence_begins_a_new_flow() {
         assert_eq!(owners, all);
         let closes = world.told.iter().filter(|record| record.event == RecordEvent::Close);
         assert_eq!(closes.map(|close| close.at).collect::<Vec<_>>(), vec![at(1); all.len() - 1]);
+    }
+}
+
+#[test]
+fn a_socket_that_was_left_to_a_child_goes_on_with_its_flow() {
+    let tuple = udp("198.18.1.10:5353", "203.0.113.9:53");
+    let at_millis = |millis| packet(millis, UPLINK, tuple, PacketContent::Udp { payload_length: 9 });
+    let held_by = |holder, cookie| {
+        let held = row(tuple, TcpState::CLOSE, &[holder]);
+        found(WEB, vec![SocketRow { cookie: NonZeroU64::new(cookie), ..held }])
+    };
+    for (cookie, expected) in [(5, vec![Some(7)]), (6, vec![Some(7), Some(9)])] {
+        let mut world = proc_only();
+        world.see(1, at_millis(1));
+        world.see(2, held_by(7, 5));
+        world.see(5_000, at_millis(5_000));
+        world.see(5_001, held_by(9, cookie));
+        world.wait_until(5_200);
+        let owners: Vec<_> = world.opens().iter().map(|open| pid_of(&open.client)).collect();
+        assert_eq!(owners, expected, "cookie {cookie}");
     }
 }
 
