@@ -4,7 +4,8 @@
 //! The kernel tells of an exit before it closes the files (`do_exit`,
 //! <https://github.com/torvalds/linux/blob/v6.12/kernel/exit.c>): who no longer holds a socket because it has ended has been
 //! told of. Needs CAP_NET_ADMIN in the initial user and pid namespace, since Linux 2.6.18. Left out: who closes a
-//! socket and lives on.
+//! socket and lives on; and other network namespaces than the initial one, where the kernel takes the question and tells
+//! nothing (`send_cpu_listeners`, <https://github.com/torvalds/linux/blob/v6.12/kernel/taskstats.c>), which is not noticed yet.
 
 use std::collections::VecDeque;
 use std::time::Duration;
