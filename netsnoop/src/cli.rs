@@ -8,15 +8,15 @@
 
 mod agent;
 mod cluster;
+mod global;
 mod list;
 mod socket_words;
 mod values;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use netsnoop_core::attribution::Rung;
 use netsnoop_core::connection::RecordEvent;
@@ -24,6 +24,7 @@ use netsnoop_core::service::ServiceRule;
 
 pub use agent::{AGENT_HELP, AgentArgs};
 pub use cluster::{ClusterArgs, KubeServer};
+pub use global::{ColorChoice, GlobalArgs};
 pub use list::{KindArgs, LIST_HELP, ListArgs, ListFormat, PlaceArgs, ShowArgs, SortKey, SortOrder};
 pub use socket_words::{Comparison, Condition, SocketWords, StateSet};
 pub use values::{Place, PodName, UserSelector};
@@ -115,36 +116,6 @@ const LONG_VERSION: &str = concat!(
     env!("NETSNOOP_COMMIT"),
     "\nfeatures: capture (libpcap), ebpf (embedded object), iterator, sock_diag, proc",
 );
-
-/// Options that every command takes.
-#[derive(Args, Clone, Debug)]
-pub struct GlobalArgs {
-    /// Say more on stderr; twice for what the kernel programs say, too
-    #[arg(short, long, global = true, action = ArgAction::Count, env = "NETSNOOP_VERBOSE", hide_env = true)]
-    pub verbose: u8,
-    /// When to use colours; `auto` is on a terminal, unless NO_COLOR is set
-    #[arg(
-        long,
-        global = true,
-        value_name = "WHEN",
-        default_value = "auto",
-        env = "NETSNOOP_COLOR",
-        hide_env = true
-    )]
-    pub color: ColorChoice,
-    /// Where the node's proc file system is mounted (in a container: /host/proc)
-    #[arg(long, global = true, value_name = "DIR", default_value = "/proc")]
-    #[arg(env = "NETSNOOP_PROC_ROOT", hide_env = true)]
-    pub proc_root: PathBuf,
-    /// Ask this container runtime for names (repeatable; none: no runtime) [default: those in the usual places]
-    #[arg(long, global = true, value_name = "SOCKET", value_delimiter = ',')]
-    #[arg(env = "NETSNOOP_RUNTIME_SOCKET", hide_env = true)]
-    pub runtime_socket: Vec<PathBuf>,
-    /// Tell this label of pods in JSON (repeatable), as app.kubernetes.io/name
-    #[arg(long, global = true, value_name = "KEY", value_delimiter = ',')]
-    #[arg(env = "NETSNOOP_POD_LABEL", hide_env = true)]
-    pub pod_label: Vec<String>,
-}
 
 /// A command.
 #[derive(Subcommand, Clone, Debug)]
@@ -354,17 +325,6 @@ pub struct PrintArgs {
     /// Write out every line at once, under load too
     #[arg(short, long, value_parser = BoolishValueParser::new(), env = "NETSNOOP_LINE_BUFFERED", hide_env = true)]
     pub line_buffered: bool,
-}
-
-/// When to use colours.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ColorChoice {
-    /// On a terminal.
-    Auto,
-    /// Always.
-    Always,
-    /// Never.
-    Never,
 }
 
 /// Packets going which way.

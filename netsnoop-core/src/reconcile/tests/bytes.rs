@@ -4,21 +4,11 @@ use alloc::vec;
 
 use proptest::prelude::*;
 
+use super::kernel::{CLIENT, SERVER, client, server};
 use super::translation::{began, dnat};
 use super::*;
 use crate::connection::{Exchanged, Io, IoSource};
 use crate::observation::{ByteLook, CountedSocket};
-
-const CLIENT: &str = "198.18.1.10:40000";
-const SERVER: &str = "198.18.1.13:6379";
-
-fn client() -> Socket {
-    Socket::new(WEB, tcp(CLIENT, SERVER), 100)
-}
-
-fn server() -> Socket {
-    Socket::new(DB, tcp(SERVER, CLIENT), 200)
-}
 
 /// A look at `millis` at sockets' bytes: the addresses, cookie (0: none), what it sent and received.
 pub(super) fn look(

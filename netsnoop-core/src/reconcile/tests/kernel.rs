@@ -2,14 +2,14 @@
 
 use super::*;
 
-const CLIENT: &str = "198.18.1.10:40000";
-const SERVER: &str = "198.18.1.13:6379";
+pub(super) const CLIENT: &str = "198.18.1.10:40000";
+pub(super) const SERVER: &str = "198.18.1.13:6379";
 
-fn client() -> Socket {
+pub(super) fn client() -> Socket {
     Socket::new(WEB, tcp(CLIENT, SERVER), 100)
 }
 
-fn server() -> Socket {
+pub(super) fn server() -> Socket {
     Socket::new(DB, tcp(SERVER, CLIENT), 200)
 }
 
