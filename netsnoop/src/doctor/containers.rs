@@ -73,11 +73,20 @@ fn remedy(answer: &Answer, error: &anyhow::Error) -> String {
 
 /// Nothing is lost without them where a runtime answers, or where there is no kubelet.
 fn logs(root: &Path) -> Finding {
-    let count = |below: &str| match fs::read_dir(root.join(below)) {
-        Ok(entries) => format!("{} has {} entries", root.join(below).display(), entries.count()),
-        Err(error) => format!("{}: {error}", root.join(below).display()),
-    };
-    Finding { details: vec![count("pods"), count("containers")], ..Finding::works("kubelet's logs", "") }
+    let mut finding = Finding { details: Vec::new(), ..Finding::works("kubelet's logs", "") };
+    for directory in ["pods", "containers"].map(|below| root.join(below)) {
+        let shown = directory.display();
+        finding.details.push(match fs::read_dir(&directory) {
+            Ok(entries) => format!("{shown} has {} entries", entries.count()),
+            Err(error) if error.kind() == ErrorKind::NotFound => format!("no {shown} here"),
+            Err(error) => {
+                finding.state = State::Partly;
+                finding.without = Some("pods that no runtime tells of have ids and no names");
+                format!("{shown}: {error}")
+            }
+        });
+    }
+    finding
 }
 
 fn has_containers(proc_root: &Path) -> bool {
@@ -118,5 +127,21 @@ mod tests {
         check_one(ErrorKind::NotFound, "mount /run/s");
         check_one(ErrorKind::ConnectionRefused, "start the runtime of /run/s");
         check_one(ErrorKind::TimedOut, "look at the runtime of /run/s");
+    }
+
+    #[test]
+    fn logs_that_cannot_be_read_are_told_from_those_that_are_not_there() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("pods")).unwrap();
+        let found = logs(root.path());
+        assert_eq!(found.state, State::Works);
+        assert!(found.details[0].ends_with("pods has 0 entries"), "{found:?}");
+        assert!(
+            found.details[1].starts_with("no ") && found.details[1].ends_with("containers here"),
+            "{found:?}"
+        );
+        fs::write(root.path().join("containers"), "no directory").unwrap();
+        let found = logs(root.path());
+        assert!(found.state == State::Partly && found.without.is_some(), "{found:?}");
     }
 }
