@@ -1,19 +1,22 @@
 //! A block of addresses, as services and filters name it.
 
 use core::fmt;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A block of addresses.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Cidr {
     network: IpAddr,
     prefix_length: u8,
 }
 
 impl Cidr {
-    /// Makes a block; `None` if the prefix is longer than the address.
-    pub const fn new(network: IpAddr, prefix_length: u8) -> Option<Self> {
-        if prefix_length > longest_prefix(network) { None } else { Some(Self { network, prefix_length }) }
+    /// Makes the block that `address` lies in; `None` if the prefix is longer than the address.
+    pub const fn new(address: IpAddr, prefix_length: u8) -> Option<Self> {
+        if prefix_length > longest_prefix(address) {
+            return None;
+        }
+        Some(Self { network: first_of(address, prefix_length), prefix_length })
     }
 
     /// The block that is one address.
@@ -21,7 +24,7 @@ impl Cidr {
         Self { network: address, prefix_length: longest_prefix(address) }
     }
 
-    /// Its first address, as it was given.
+    /// Its first address.
     pub const fn network(&self) -> IpAddr {
         self.network
     }
@@ -53,6 +56,26 @@ impl Cidr {
                 differing.checked_shr(128 - u32::from(self.prefix_length)).unwrap_or(0) == 0
             }
             _ => false,
+        }
+    }
+}
+
+/// `address` without the bits that the prefix leaves open. libpcap takes no others for a network.
+const fn first_of(address: IpAddr, prefix_length: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => {
+            let open = match u32::MAX.checked_shr(prefix_length as u32) {
+                Some(open) => open,
+                None => 0,
+            };
+            IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & !open))
+        }
+        IpAddr::V6(address) => {
+            let open = match u128::MAX.checked_shr(prefix_length as u32) {
+                Some(open) => open,
+                None => 0,
+            };
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !open))
         }
     }
 }

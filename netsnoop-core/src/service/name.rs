@@ -74,6 +74,9 @@ pub enum BadPattern {
     /// A star elsewhere than in front.
     #[error("a * stands only in front, as *.example.org; for more write /a regular expression/")]
     Star,
+    /// A port or an IPv6 address, which are not looked for in names.
+    #[error("a name has no ':'; a port is told by `ports`, an address by `addresses`")]
+    Colon,
     /// A character no name has.
     #[error("{0:?} is no part of a host name")]
     Character(char),
@@ -98,9 +101,11 @@ impl NamePattern {
         if name.contains('*') {
             return Err(BadPattern::Star);
         }
+        if name.contains(':') {
+            return Err(BadPattern::Colon);
+        }
         // Underscores are in names that are looked up, though not in those of hosts (RFC 8552).
-        let is_odd =
-            |letter: &char| !letter.is_ascii_alphanumeric() && !matches!(letter, '-' | '.' | '_' | ':');
+        let is_odd = |letter: &char| !letter.is_ascii_alphanumeric() && !matches!(letter, '-' | '.' | '_');
         if let Some(odd) = name.chars().find(is_odd) {
             return Err(BadPattern::Character(odd));
         }

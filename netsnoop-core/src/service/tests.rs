@@ -160,6 +160,7 @@ fn what_is_no_pattern_says_why() {
     check("a.*.org", "only in front");
     check("*", "only in front");
     check("a b", "' ' is no part");
+    check("a.example:8080", "a port is told by `ports`");
     check("/(/", "unclosed group");
 }
 
@@ -169,6 +170,19 @@ fn a_zero_prefix_matches_its_family_only_and_too_long_a_prefix_is_none() {
     assert!(all.contains("192.0.2.1".parse().unwrap()));
     assert!(!all.contains("2001:db8::1".parse().unwrap()));
     assert!(Cidr::new("192.0.2.1".parse().unwrap(), 33).is_none());
+}
+
+#[test]
+fn a_block_begins_with_its_first_address_whichever_named_it() {
+    let check = |address: &str, length: u8, expected: &str| {
+        assert_eq!(Cidr::new(address.parse().unwrap(), length).unwrap().to_string(), expected);
+    };
+    check("198.18.1.13", 24, "198.18.1.0/24");
+    check("198.18.1.13", 0, "0.0.0.0/0");
+    check("198.18.1.13", 32, "198.18.1.13");
+    check("2001:db8::13", 64, "2001:db8::/64");
+    check("2001:db8::13", 0, "::/0");
+    check("2001:db8::13", 128, "2001:db8::13");
 }
 
 /// Rules in a small world, so that many fit the same endpoint.

@@ -104,7 +104,7 @@ impl FromStr for Place {
 /// Parses an address or a block of addresses.
 pub(crate) fn block(text: &str) -> anyhow::Result<Cidr> {
     let text = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(text);
-    parse_block(text)?.context("an ADDRESS or ADDRESS/PREFIX is expected")
+    parse_block(text)?.map(canonical).context("an ADDRESS or ADDRESS/PREFIX is expected")
 }
 
 /// Parses a port's number. Names are not looked up: what a port serves is not told by its number.
@@ -176,8 +176,11 @@ pub(super) fn comparison_time(text: &str) -> anyhow::Result<Duration> {
 }
 
 fn duration(text: &str, longest: Duration) -> anyhow::Result<Duration> {
-    let duration: SignedDuration = text.parse().context("a duration has a unit, for example 100ms or 2s")?;
-    let duration = Duration::try_from(duration).context("a duration is not negative")?;
+    // What the reader of durations says of it is meant for programmers.
+    let read = || text.parse::<SignedDuration>().ok();
+    let duration = read().context("a duration is a number with a unit, for example 100ms or 2s")?;
+    ensure!(!duration.is_negative(), "a duration is not negative");
+    let duration = duration.unsigned_abs();
     ensure!(duration <= longest, "the longest is {} s", longest.as_secs());
     Ok(duration)
 }
@@ -190,7 +193,7 @@ pub(super) fn service_rule(text: &str) -> anyhow::Result<ServiceRule> {
     ensure!(!name.contains(char::is_control), "the service's name has control characters");
     let (place, transport) = split_transport(place);
     let (block, port) = split_port(place)?;
-    let place = parse_block(&block)?.map_or(Where::Anywhere, Where::In);
+    let place = parse_block(&block)?.map(canonical).map_or(Where::Anywhere, Where::In);
     let ports = port.map(parse_port).transpose()?.map(|port| port..=port);
     let anywhere = matches!(place, Where::Anywhere);
     ensure!(!anywhere || ports.is_some(), "the service has neither an address nor a port");
@@ -242,6 +245,14 @@ fn parse_block(text: &str) -> anyhow::Result<Option<Cidr>> {
     Ok(Some(Cidr::new(address, length).with_context(|| format!("a prefix here has at most {longest} bits"))?))
 }
 
+/// IPv4 addresses that IPv6 sockets have are told as those of IPv4, so a service's are meant so too (RFC 4291,
+/// section 2.5.5.2).
+fn canonical(block: Cidr) -> Cidr {
+    let within_mapped = block.prefix_length().checked_sub(96);
+    let mapped = within_mapped.filter(|_| block.network().to_canonical().is_ipv4());
+    mapped.and_then(|length| Cidr::new(block.network().to_canonical(), length)).unwrap_or(block)
+}
+
 #[cfg(test)]
 mod tests {
     use netsnoop_core::five_tuple::Endpoint;
@@ -266,6 +277,10 @@ mod tests {
         check("db=[2001:db8::]/64:5432", Transport::Tcp, "2001:db8:1::9", 5432, false);
         check("net=2001:db8::/32", Transport::Tcp, "2001:db8:1::9", 1, true);
         check("host=2001:db8::1/udplite", Transport::UdpLite, "2001:db8::1", 1, true);
+        check("mapped=[::ffff:198.18.1.13]:6379", Transport::Tcp, "198.18.1.13", 6379, true);
+        check("mapped=::ffff:198.18.1.13/120", Transport::Tcp, "198.18.1.200", 1, true);
+        check("mapped=::ffff:198.18.1.13/120", Transport::Tcp, "198.18.2.13", 1, false);
+        check("all=::/0", Transport::Tcp, "198.18.2.13", 1, false);
     }
 
     #[test]

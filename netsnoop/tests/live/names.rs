@@ -44,7 +44,7 @@ fn services_are_known_by_the_names_that_clients_say() {
     let settings = "services:\n\
         - {name: api, sni: '*.api.example', ports: 443}\n\
         - {name: web, host: www.example}\n\
-        - {name: other, addresses: 198.18.77.0/24, ports: [443, 8080]}\n\
+        - {name: rest, addresses: 198.18.77.0/24, ports: [443, 8080]}\n\
         outputs: {http: , jsonl: {path: '{folder}/n.jsonl'}}\n";
     let agent = Agent::start(&lab.node, settings, &[]);
     let (tls, http) = (lab.server.v4(443), lab.server.v4(8080));
@@ -70,7 +70,7 @@ fn services_are_known_by_the_names_that_clients_say() {
     };
     agent.wait_for_line(&counted("api", 3));
     agent.wait_for_line(&counted("web", 1));
-    agent.wait_for_line(&counted("other", 2));
+    agent.wait_for_line(&counted("rest", 2));
     let opened = counted("api", 3).replace("closed", "opened");
     assert!(agent.page().lines().any(|line| line == opened), "{}", agent.page());
     let schema = Schema::read();
@@ -97,7 +97,7 @@ fn services_are_known_by_the_names_that_clients_have_looked_up() {
         - {name: newdb, dns: newdb.example, ports: 7310}\n\
         - {name: shard, dns: '*.shard.example'}\n\
         - {name: cache, dns: '/^cache-[0-9]+[.]/', protocol: udp}\n\
-        - {name: other, addresses: 198.18.77.0/24, ports: [7310, 7311]}\n\
+        - {name: rest, addresses: 198.18.77.0/24, ports: [7310, 7311]}\n\
         outputs: {http: , jsonl: {path: '{folder}/n.jsonl'}}\n";
     let tenant = lab.add_pod(12);
     let agent = Agent::start(&lab.node, settings, &[]);
@@ -128,7 +128,7 @@ fn services_are_known_by_the_names_that_clients_have_looked_up() {
     agent.wait_for_line(&counted("closed", tcp(uid, "olddb"), 2));
     agent.wait_for_line(&counted("closed", tcp(uid + 1, "newdb"), 3));
     agent.wait_for_line(&counted("closed", tcp(uid + 1, "shard"), 1));
-    agent.wait_for_line(&counted("closed", tcp(uid + 2, "other"), 1));
+    agent.wait_for_line(&counted("closed", tcp(uid + 2, "rest"), 1));
     agent.wait_for_line(&counted("opened", (uid, "udp", "cache"), 1));
     let schema = Schema::read();
     let records = agent.wait_for("the last of their records", |agent| {

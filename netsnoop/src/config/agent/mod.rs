@@ -1,5 +1,6 @@
 //! What `netsnoop agent` is to do: its file, and what the command line says besides. The file can be read again.
 
+mod packet_filter;
 mod reading;
 mod settings;
 #[cfg(test)]
@@ -12,8 +13,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use netsnoop_core::dns_answer::RESOLVER_PORTS;
-use netsnoop_core::service::{Cidr, NameWishes};
+use netsnoop_core::service::NameWishes;
 
 use super::cluster::cluster;
 use super::{Knowing, SourceConfig};
@@ -59,7 +59,7 @@ impl AgentConfig {
         let state = args.state.map(PeriodicFile::state).or_else(|| settings.state.clone());
         let knowing = Knowing::of_watch(&args.knowing).map_err(Failure::usage)?;
         let wishes = settings.services.name_wishes();
-        let expression = vec![expression(&settings.destinations, wishes.dns)];
+        let expression = vec![packet_filter::expression(&settings.destinations, wishes.dns)];
         let services = settings.services.clone();
         let mut sources = SourceConfig::decide((args.capture, expression), knowing, services, global);
         sources.container_users = outputs.jsonl.is_some();
@@ -84,15 +84,4 @@ pub fn read(file: &Path) -> anyhow::Result<AgentSettings> {
 /// Reads the settings in the text of `file`.
 pub fn parse(file: &Path, text: &str) -> anyhow::Result<AgentSettings> {
     settings::read(file, text)
-}
-
-/// The packets of connections to these, for the kernel's filter, and those of resolvers, if they are read; empty for all.
-fn expression(destinations: &[Cidr], reads_answers: bool) -> String {
-    let term = |block: &Cidr| match block.single() {
-        Some(address) => format!("host {address}"),
-        None => format!("net {block}"),
-    };
-    let resolvers = RESOLVER_PORTS.iter().filter(|_| reads_answers && !destinations.is_empty());
-    let terms = destinations.iter().map(term).chain(resolvers.map(|port| format!("port {port}")));
-    terms.collect::<Vec<_>>().join(" or ")
 }

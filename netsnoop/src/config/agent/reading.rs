@@ -1,7 +1,7 @@
 //! Reading a tree of YAML as what it is meant to be. All that is wrong is collected, each with its place and key, so
 //! that one look at the file mends it all.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::yaml::{self, Node, Position, Value};
@@ -54,10 +54,19 @@ impl fmt::Display for Problems {
             let line_break = if number == 0 { "" } else { "\n" };
             let separator = if key.is_empty() { "" } else { ": " };
             let file = self.file.display();
-            write!(f, "{line_break}{file}:{}:{}: {key}{separator}{what}", at.line, at.column)?;
+            write!(f, "{line_break}{file}:{}:{}: ", at.line, at.column)?;
+            write_on_a_line(f, &format!("{key}{separator}{what}"))?;
         }
         Ok(())
     }
+}
+
+/// Text of the file may hold line breaks and what else terminals obey.
+fn write_on_a_line(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    text.chars().try_for_each(|letter| match letter.is_control() {
+        true => write!(f, "{}", letter.escape_default()),
+        false => f.write_char(letter),
+    })
 }
 
 /// A node and the key it stands at.
@@ -80,9 +89,26 @@ impl<'a> Item<'a> {
         Self { node, key: String::new() }
     }
 
-    /// Enters that something is wrong with it.
+    /// Enters that something is wrong with it, unless something is already: that would be a consequence.
     pub(super) fn refuse(&self, problems: &mut Problems, what: impl Into<String>) {
-        problems.found.push(Problem { at: self.node.at, key: self.key.clone(), what: what.into() });
+        let is_known = |problem: &Problem| problem.at == self.node.at && problem.key == self.key;
+        if !problems.found.iter().any(is_known) {
+            problems.found.push(Problem { at: self.node.at, key: self.key.clone(), what: what.into() });
+        }
+    }
+
+    /// Whether nothing stands there, or a list of nothing.
+    const fn is_empty(&self) -> bool {
+        match &self.node.value {
+            Value::Null => true,
+            Value::List(items) => items.is_empty(),
+            Value::Scalar(_) | Value::Map(_) => false,
+        }
+    }
+
+    /// The line it begins in.
+    pub(super) const fn line(&self) -> usize {
+        self.node.at.line
     }
 
     /// Its keys, which must be among `known`. Nothing at all is no keys.
@@ -202,6 +228,21 @@ impl<'a> Section<'a> {
         items.iter().filter_map(|item| item.parse(problems, &parse)).collect()
     }
 
+    /// Likewise, where a key with nothing behind it is refused: by it everything would be meant.
+    pub(super) fn parse_filled_list<T>(
+        &self,
+        problems: &mut Problems,
+        key: &str,
+        parse: impl Fn(&str) -> anyhow::Result<T>,
+    ) -> Vec<T> {
+        if let Some((_, item)) = self.entries.iter().find(|(known, _)| *known == key)
+            && item.is_empty()
+        {
+            item.refuse(problems, "nothing stands here; leave the key out if any is meant");
+        }
+        self.parse_list(problems, key, parse)
+    }
+
     fn path(&self, key: &str) -> String {
         if self.key.is_empty() { key.to_owned() } else { format!("{}.{key}", self.key) }
     }
@@ -239,6 +280,19 @@ mod tests {
             /etc/n.yaml:5:8: users: keys are expected here: include\n\
             /etc/n.yaml:6:13: ports[1]: 'x': invalid digit found in string";
         assert_eq!(problems.settle(()).unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn a_problem_is_told_once_and_on_a_line_that_no_terminal_obeys() {
+        let text = "\"\\e[31mred\": 1\nports: \"a\\nb\"\n";
+        let mut problems = Problems::new(Path::new("n.yaml"));
+        let node = problems.parse(text).unwrap();
+        let root = Item::root(&node).section(&mut problems, &["ports"]);
+        root.parse(&mut problems, "ports", |text| Ok(text.parse::<u16>()?));
+        root.item("ports").unwrap().refuse(&mut problems, "a consequence");
+        let expected = "n.yaml:1:1: \\u{1b}[31mred: unknown key; there are: ports\n\
+                        n.yaml:2:8: ports: 'a\\nb': invalid digit found in string";
+        assert_eq!(problems.to_string(), expected);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the agent's file says, in netsnoop's own form and in that of its ancestor.
 
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -122,23 +123,70 @@ pub(super) fn read(file: &Path, text: &str) -> anyhow::Result<AgentSettings> {
 }
 
 fn settings(problems: &mut Problems, root: &Section<'_>) -> AgentSettings {
-    let mut rules = Vec::new();
+    let mut rules = Rules::default();
     for item in root.item("services").map_or_else(Vec::new, |item| item.list(problems)) {
-        rules.extend(service(problems, &item));
+        let of_service = service(problems, &item);
+        rules.add(problems, &item, of_service);
     }
-    rules.extend(ancestors_services(problems, root));
+    ancestors_services(problems, root, &mut rules);
     let ancestral = ANCESTORS_KEYS.iter().any(|key| root.has(key));
-    AgentSettings {
-        services: Services::new(rules),
+    let settings = AgentSettings {
+        services: Services::new(rules.all),
         users: users(problems, root),
         destinations: root.parse_list(problems, "ips_to_listen_to", address_block),
         outputs: root.item("outputs").map(|item| outputs(problems, item)).unwrap_or_default(),
         state: root
             .item("state")
-            .and_then(|item| periodic_file(problems, item, |text| Ok(text.into()), PeriodicFile::state)),
+            .and_then(|item| periodic_file(problems, item, file_path, PeriodicFile::state)),
         bytes_every: bytes_every(problems, root),
         limits: limits(problems, root),
         toolforge_metric: root.parse(problems, "toolforge_metric", truth).unwrap_or(ancestral),
+    };
+    if let Some(outputs) = root.item("outputs") {
+        refuse_shared_files(problems, outputs, &settings);
+    }
+    settings
+}
+
+/// All rules, and where each stands.
+#[derive(Default)]
+struct Rules {
+    all: Vec<ServiceRule>,
+    /// By what a rule says besides the name: whose it is, and in which line.
+    places: HashMap<String, (ServiceName, usize)>,
+}
+
+impl Rules {
+    /// Adds those of an item. One that says the same as one before of another service would never win.
+    fn add(&mut self, problems: &mut Problems, item: &Item<'_>, rules: Vec<ServiceRule>) {
+        for rule in rules {
+            let text = rule.to_string();
+            let known = self.places.get(&text).filter(|(service, _)| *service != rule.service);
+            if let Some((service, line)) = known {
+                let whose = match service {
+                    ServiceName::Given(name) => name,
+                    ServiceName::FoundText => "http_service_regexes",
+                };
+                item.refuse(problems, format!("{text} is of {whose} already, by line {line}"));
+            }
+            self.places.entry(text).or_insert_with(|| (rule.service.clone(), item.line()));
+            self.all.push(rule);
+        }
+    }
+}
+
+/// Two that write one file undo each other's work.
+fn refuse_shared_files(problems: &mut Problems, outputs: &Item<'_>, settings: &AgentSettings) {
+    let OutputSettings { textfile, jsonl, .. } = &settings.outputs;
+    let periodic = [textfile, &settings.state].into_iter().flatten().map(|file| &file.path);
+    let mut known = HashSet::new();
+    for path in jsonl.iter().filter_map(|jsonl| jsonl.path.as_ref()).chain(periodic) {
+        if !known.insert(path) {
+            outputs.refuse(
+                problems,
+                format!("{} is written to by more than one of outputs and state", path.display()),
+            );
+        }
     }
 }
 
@@ -152,8 +200,13 @@ fn service(problems: &mut Problems, item: &Item<'_>) -> Vec<ServiceRule> {
         return Vec::new();
     };
     let mut places = places(problems, &section);
-    let ports = section.parse_list(problems, "ports", ports);
+    let ports = section.parse_filled_list(problems, "ports", ports);
     let transport = section.parse(problems, "protocol", protocol);
+    if let Some(said) = ["sni", "host"].into_iter().find_map(|key| section.item(key))
+        && transport.is_some_and(|transport| transport != Transport::Tcp)
+    {
+        said.refuse(problems, "sni and host are read from TCP alone, not from QUIC");
+    }
     if !["addresses", "dns", "sni", "host", "ports"].into_iter().any(|key| section.has(key)) {
         item.refuse(
             problems,
@@ -176,38 +229,37 @@ fn service(problems: &mut Problems, item: &Item<'_>) -> Vec<ServiceRule> {
 
 /// Its addresses, and the names it is called by.
 fn places(problems: &mut Problems, section: &Section<'_>) -> Vec<Where> {
-    let blocks = section.parse_list(problems, "addresses", address_block);
+    let blocks = section.parse_filled_list(problems, "addresses", address_block);
     let mut places: Vec<Where> = blocks.into_iter().map(Where::In).collect();
     for kind in NameKind::ALL {
-        let patterns = section.parse_list(problems, kind.name(), |text| Ok(NamePattern::parse(text)?));
+        let patterns = section.parse_filled_list(problems, kind.name(), |text| Ok(NamePattern::parse(text)?));
         places.extend(patterns.into_iter().map(|pattern| Where::Named(kind, pattern)));
     }
     places
 }
 
 /// The ancestor looked at TCP alone.
-fn ancestors_services(problems: &mut Problems, root: &Section<'_>) -> Vec<ServiceRule> {
+fn ancestors_services(problems: &mut Problems, root: &Section<'_>, rules: &mut Rules) {
     let rule = |service, place| ServiceRule { service, place, ports: None, transport: Some(Transport::Tcp) };
-    let mut rules = Vec::new();
     let names = root.item("ips_to_service").map_or_else(Vec::new, |item| item.open_section(problems));
     for (address, item) in names {
         match address.parse::<IpAddr>() {
             Ok(address) => {
                 let name = item.parse(problems, service_name);
-                rules.extend(name.map(|name| {
-                    rule(ServiceName::Given(name), Where::In(Cidr::one(address.to_canonical())))
-                }));
+                let place = Where::In(Cidr::one(address.to_canonical()));
+                let of_address = name.map(|name| rule(ServiceName::Given(name), place));
+                rules.add(problems, &item, of_address.into_iter().collect());
             }
             Err(error) => item.refuse(problems, format!("'{address}': {error}")),
         }
     }
+    let Some(expressions) = root.item("http_service_regexes") else { return };
     let expression = |text: &str| Ok(NamePattern::expression(text)?);
     for pattern in root.parse_list(problems, "http_service_regexes", expression) {
-        for kind in [NameKind::Host, NameKind::Sni] {
-            rules.push(rule(ServiceName::FoundText, Where::Named(kind, pattern.clone())));
-        }
+        let named = [NameKind::Host, NameKind::Sni].map(|kind| Where::Named(kind, pattern.clone()));
+        let of_text = named.map(|place| rule(ServiceName::FoundText, place));
+        rules.add(problems, expressions, of_text.into());
     }
-    rules
 }
 
 fn users(problems: &mut Problems, root: &Section<'_>) -> UserRules {
@@ -255,7 +307,7 @@ fn jsonl(problems: &mut Problems, item: Option<&Item<'_>>) -> JsonlSettings {
     let Some(section) = item.map(|item| item.section(problems, &["path", "max_size", "keep"])) else {
         return JsonlSettings::at(None);
     };
-    let path = section.parse(problems, "path", |text| Ok(PathBuf::from(text)));
+    let path = section.parse(problems, "path", file_path);
     let defaults = JsonlSettings::at(path);
     JsonlSettings {
         max_bytes: section.parse(problems, "max_size", bytes).unwrap_or(defaults.max_bytes),
@@ -308,11 +360,13 @@ impl JsonlSettings {
 
 fn service_name(text: &str) -> anyhow::Result<Arc<str>> {
     ensure!(!text.is_empty() && !text.contains(char::is_control), "a name is expected");
+    ensure!(text != "other", "metrics call so what finds no room in limits.series");
     Ok(text.into())
 }
 
 fn ports(text: &str) -> anyhow::Result<RangeInclusive<u16>> {
-    let port = |text: &str| text.trim().parse::<u16>().with_context(|| format!("'{text}' is no port"));
+    let number = |text: &str| text.trim().parse().ok().filter(|port| *port > 0);
+    let port = |text: &str| number(text).with_context(|| format!("'{text}' is no port from 1 to 65535"));
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (port(first)?, port(last)?);
     ensure!(first <= last, "the range is empty");
@@ -322,6 +376,11 @@ fn ports(text: &str) -> anyhow::Result<RangeInclusive<u16>> {
 fn protocol(text: &str) -> anyhow::Result<Transport> {
     let known = Transport::ALL.into_iter().find(|transport| transport.name() == text);
     known.with_context(|| format!("there are: {}", Transport::ALL.map(Transport::name).join(", ")))
+}
+
+fn file_path(text: &str) -> anyhow::Result<PathBuf> {
+    ensure!(!text.is_empty(), "a path is expected");
+    Ok(text.into())
 }
 
 /// node_exporter reads no other names.
@@ -349,11 +408,11 @@ fn bytes(text: &str) -> anyhow::Result<u64> {
 }
 
 fn truth(text: &str) -> anyhow::Result<bool> {
-    text.parse().context("true or false is expected")
+    text.parse().ok().context("true or false is expected")
 }
 
 fn within(text: &str, range: RangeInclusive<usize>) -> anyhow::Result<usize> {
-    let number = text.parse().context("a number is expected")?;
+    let number = text.parse().ok().context("a number is expected")?;
     ensure!(range.contains(&number), "{} to {} is allowed", range.start(), range.end());
     Ok(number)
 }

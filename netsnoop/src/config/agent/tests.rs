@@ -3,6 +3,7 @@
 use netsnoop_core::five_tuple::{Endpoint, Transport};
 use netsnoop_core::service::{LearntName, NameKind};
 
+use super::packet_filter::expression;
 use super::*;
 
 fn read_text(text: &str) -> anyhow::Result<AgentSettings> {
@@ -174,7 +175,20 @@ fn what_cannot_be_meant_is_told_with_its_place_and_key() {
     check("services: [{name: x, ports: 1, protocol: icmp}]\n", "'icmp': there are: tcp, udp, udplite");
     check("services: [{name: x, addresses: [198.18.0.0/33]}]\n", "at most 32 bits");
     check("services: [x]\n", "services[0]: keys are expected here: name, addresses");
-    check("users: {include: ['/(/']}\n", "n.yaml:1:19: users.include[0]");
+    check("services: [{name: x, ports: 0}]\n", "'0' is no port from 1 to 65535");
+    check("services: [{name: other, ports: 1}]\n", "services[0].name: 'other': metrics call so");
+    check(
+        "services: [{name: x, host: 'x.example:80'}]\n",
+        "services[0].host: 'x.example:80': a name has no ':'",
+    );
+    check(
+        "services: [{name: x, sni: y, protocol: udp}]\n",
+        "services[0].sni: sni and host are read from TCP",
+    );
+    check(
+        "users: {include: ['/(/']}\n",
+        "n.yaml:1:19: users.include[0]: '/(/': no regular expression: unclosed group",
+    );
     check("outputs: {http: {listen: 80}}\n", "ADDRESS:PORT is expected");
     check("outputs: {textfile: {path: /run/x.txt}}\n", "must end in .prom");
     check("outputs: {textfile: {interval: 5s}}\n", "outputs.textfile: a file has a path");
@@ -183,10 +197,78 @@ fn what_cannot_be_meant_is_told_with_its_place_and_key() {
     check("state: /var/lib/n.json\n", "state: keys are expected here: path, interval");
     check("outputs: {jsonl: {max_size: 5MB}}\n", "KiB, MiB or GiB");
     check("limits: {series: 0}\n", "1 to 1000000 is allowed");
+    check("state: {path: ''}\n", "state.path: '': a path is expected");
+    check("outputs: {jsonl: {path: ''}}\n", "outputs.jsonl.path: '': a path is expected");
+    check(
+        "outputs: {jsonl: {path: /x.json}}\nstate: {path: /x.json}\n",
+        "n.yaml:1:10: outputs: /x.json is written to by more than one",
+    );
     check("toolforge_metric: maybe\n", "true or false");
     check("http_service_regexes: ['(']\n", "unclosed group");
     check("ips_to_service: {redis: 198.18.0.1}\n", "ips_to_service.redis: 'redis': invalid IP address");
     check("ips_to_listen_to: [redis.example]\n", "'redis.example' is no address");
+}
+
+/// A template that fills in no values must not make a service of everything.
+#[test]
+fn a_service_is_not_everything_by_a_key_with_nothing_behind_it() {
+    for key in ["addresses", "ports", "dns", "sni", "host"] {
+        for nothing in ["", "~", "[]"] {
+            let text = format!("services:\n  - {{name: x, ports: 1}}\n  - name: y\n    {key}: {nothing}\n");
+            let error = read_text(&text).map(|_| ()).unwrap_err().to_string();
+            let expected = format!("services[1].{key}: nothing stands here");
+            assert!(error.starts_with("n.yaml:4:") && error.contains(&expected), "{text}: {error}");
+        }
+    }
+    assert!(read_text("services:\n  - {name: y, ports: 1, protocol: }\n").is_ok());
+}
+
+#[test]
+fn two_services_with_the_same_rule_are_told_apart_by_nothing() {
+    let check = |text: &str, expected: &str| {
+        let error = read_text(text).map(|_| ()).unwrap_err().to_string();
+        assert_eq!(error, expected, "{text}");
+    };
+    let two =
+        |one: &str, other: &str| format!("services:\n  - {{name: a, {one}}}\n  - {{name: b, {other}}}\n");
+    check(&two("ports: 80", "ports: 80"), "n.yaml:3:5: services[1]: :80 is of a already, by line 2");
+    check(
+        &two("addresses: [198.18.1.1/24], ports: [80, 81]", "addresses: 198.18.1.0/24, ports: 81"),
+        "n.yaml:3:5: services[1]: 198.18.1.0/24:81 is of a already, by line 2",
+    );
+    check(
+        &two("sni: '*.Example'", "sni: ['*.example', b.example]"),
+        "n.yaml:3:5: services[1]: sni *.example is of a already, by line 2",
+    );
+    check(
+        "services: [{name: a, addresses: 198.18.1.1, protocol: tcp}]\nips_to_service: {198.18.1.1: b}\n",
+        "n.yaml:2:30: ips_to_service.198.18.1.1: 198.18.1.1/tcp is of a already, by line 1",
+    );
+    // What only overlaps, and what is said twice of the same.
+    for fine in [
+        two("ports: 80-90", "ports: 85-95"),
+        two("ports: 80", "ports: 80, protocol: tcp"),
+        two("sni: x.example", "host: x.example"),
+        "services: [{name: a, ports: [80, 80]}, {name: a, ports: 80}]\n".to_owned(),
+        "http_service_regexes: [x, x]\n".to_owned(),
+    ] {
+        assert!(read_text(&fine).is_ok(), "{fine}");
+    }
+}
+
+#[test]
+fn addresses_of_ipv4_may_be_written_as_those_of_ipv6() {
+    let text = "services:\n  - {name: one, addresses: '::ffff:198.18.1.13'}\n  \
+                - {name: block, addresses: '::ffff:198.18.1.0/120'}\n\
+                ips_to_listen_to: ['::ffff:198.18.1.13', 198.18.2.7/24, '2001:db8::7/64']\n";
+    let settings = read_text(text).unwrap();
+    assert_eq!(service(&settings, Transport::Tcp, "198.18.1.13:1", &[]), "one by 198.18.1.13");
+    assert_eq!(service(&settings, Transport::Tcp, "198.18.1.14:1", &[]), "block by 198.18.1.0/24");
+    // libpcap takes no network with bits beyond its prefix.
+    assert_eq!(
+        expression(&settings.destinations, false),
+        "host 198.18.1.13 or net 198.18.2.0/24 or net 2001:db8::/64"
+    );
 }
 
 #[test]

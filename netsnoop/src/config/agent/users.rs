@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use anyhow::{Context, ensure};
-use regex::Regex;
+use netsnoop_core::service::NamePattern;
 
 /// Which users are told of.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +16,7 @@ pub struct UserRules {
 #[derive(Clone, Debug)]
 pub enum UserPattern {
     /// Those with such a name.
-    Named(Regex),
+    Named(NamePattern),
     /// Those with such a number.
     Numbered(RangeInclusive<u32>),
 }
@@ -40,7 +40,7 @@ impl UserPattern {
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         ensure!(!text.is_empty(), "a user's name or number is expected");
         if let Some(expression) = text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/')) {
-            return Ok(Self::Named(Regex::new(expression).context("no regular expression")?));
+            return Ok(Self::Named(NamePattern::expression(expression)?));
         }
         if text.starts_with(|first: char| first.is_ascii_digit()) {
             return numbers(text).map(Self::Numbered);
@@ -50,7 +50,7 @@ impl UserPattern {
 
     /// Users whose name begins so.
     pub fn prefix(text: &str) -> anyhow::Result<Self> {
-        Ok(Self::Named(Regex::new(&format!("^{}", regex::escape(text)))?))
+        Ok(Self::Named(NamePattern::expression(&format!("^{}", regex::escape(text)))?))
     }
 
     fn wildcards(text: &str) -> anyhow::Result<Self> {
@@ -62,12 +62,12 @@ impl UserPattern {
                 letter => regex::escape(letter.encode_utf8(&mut [0; 4])),
             })
             .collect();
-        Ok(Self::Named(Regex::new(&format!("^(?s:{expression})$"))?))
+        Ok(Self::Named(NamePattern::expression(&format!("^(?s:{expression})$"))?))
     }
 
     fn fits(&self, uid: Option<u32>, name: Option<&str>) -> bool {
         match self {
-            Self::Named(pattern) => name.is_some_and(|name| pattern.is_match(name)),
+            Self::Named(pattern) => name.is_some_and(|name| pattern.find(name).is_some()),
             Self::Numbered(range) => uid.is_some_and(|uid| range.contains(&uid)),
         }
     }
