@@ -136,8 +136,8 @@ fn remarks(ledgers: &[(Way, Ledger)], counters: &Counters) -> Vec<Remark> {
         remark(sum(|ledger| ledger.conflicts), "owners corrected by stronger evidence", ""),
         remark(
             counters.rows_lost_in_channel.get(),
-            "records lost as the output was too slow",
-            "; write to a file",
+            "records lost as the output was too slow or took no more",
+            "; write to a file that has room",
         ),
         remark(
             counters.followed_evicted.get(),

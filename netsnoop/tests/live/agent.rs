@@ -21,6 +21,10 @@ fn deployed_expressions(lab: &Lab) -> Vec<String> {
     let checked =
         lab.node.command(Path::new("promtool")).args(["check", "rules"]).arg(&rules).output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    let tests = deploy.join("prometheus/netsnoop.rules.test.yml");
+    let tested =
+        lab.node.command(Path::new("promtool")).args(["test", "rules"]).arg(&tests).output().unwrap();
+    assert!(tested.status.success(), "{}", String::from_utf8_lossy(&tested.stderr));
     let dashboard = fs::read_to_string(deploy.join("grafana/netsnoop.json")).unwrap();
     let dashboard: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
@@ -100,11 +104,24 @@ fn prometheus_is_told_who_depends_on_what() {
         let never = format!("netsnoop_scan_duration_seconds_count{{scan=\"{scan}\"}} 0\n");
         assert!(page.contains(never.trim_end_matches("0\n")) && !page.contains(&never), "{page}");
     }
-    for expression in deployed_expressions(&lab) {
-        prometheus.must_understand(&expression);
+    let deployed = deployed_expressions(&lab);
+    for expression in &deployed {
+        prometheus.must_understand(expression);
     }
+    check_table(&prometheus.query(&deployed[0]), &[(uid, 5), (uid + 1, 3)]);
     drop(prometheus);
     assert!(agent.stop().status.success());
+}
+
+/// The dashboard's table has users whose every connection was made before Prometheus first asked, too.
+#[track_caller]
+fn check_table(table: &str, expected: &[(u32, u32)]) {
+    for (uid, count) in expected {
+        let row =
+            |line: &&str| line.contains(&format!("user=\"{uid}\"")) && line.contains("service=\"shop\"");
+        let told = table.lines().find(row).unwrap_or_else(|| panic!("no {uid} in {table}"));
+        assert!(told.contains(&format!("=> {count} @")), "{told}");
+    }
 }
 
 #[track_caller]
