@@ -3,13 +3,17 @@
 //!
 //! The kernel tells of an exit before it closes the files (`do_exit`,
 //! <https://github.com/torvalds/linux/blob/v6.12/kernel/exit.c>): who no longer holds a socket because it has ended has been
-//! told of. Needs CAP_NET_ADMIN in the initial user and pid namespace, since Linux 2.6.18. Left out: who closes a
-//! socket and lives on; and other network namespaces than the initial one, where the kernel takes the question and tells
-//! nothing (`send_cpu_listeners`, <https://github.com/torvalds/linux/blob/v6.12/kernel/taskstats.c>), which is not noticed yet.
+//! told of. Needs CAP_NET_ADMIN in the initial user and pid namespace, since Linux 2.6.18. In another network namespace
+//! than the initial one the kernel takes the question and tells nothing (`send_cpu_listeners`,
+//! <https://github.com/torvalds/linux/blob/v6.12/kernel/taskstats.c>), so whether it tells is tried, and there it is asked
+//! from the initial one, which takes CAP_SYS_ADMIN. Left out: who closes a socket and lives on.
 
 use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::thread;
 use std::time::Duration;
 
+use anyhow::{Context, ensure};
 use netlink_packet_core::{DecodeError, ParseableParametrized};
 use netlink_packet_generic::{GenlHeader, GenlMessage};
 use netsnoop_core::process::ProcessId;
@@ -17,6 +21,7 @@ use netsnoop_core::time::Timestamp;
 use rustix::io::Errno;
 
 use super::netlink::{Message, Netlink, messages};
+use super::netns::{VisitError, on_own_thread};
 use super::proc_fs::ProcRoot;
 use super::taskstats::{Question, Stats, Taskstats};
 use crate::clock;
@@ -28,6 +33,8 @@ const WAITING_BYTES: usize = 4 << 20;
 const REMEMBERED: Duration = Duration::from_secs(2);
 /// Most exits remembered.
 const EXITS_MAX: usize = 16_384;
+/// The parent of the kernel's threads, which is in the initial network namespace as they all are.
+const KTHREADD: u32 = 2;
 
 /// Hears of exits.
 #[derive(Debug)]
@@ -48,16 +55,15 @@ struct Exit {
 }
 
 impl ProcessExits {
-    /// Subscribes. `None` where the kernel has no taskstats or does not tell us.
-    pub(super) fn open() -> Option<Self> {
-        Self::try_open().inspect_err(|error| log::debug!("exits are not heard of: {error}")).ok()
-    }
-
-    fn try_open() -> Result<Self, Errno> {
-        let mut taskstats = Taskstats::open()?;
-        taskstats.netlink.make_room(WAITING_BYTES)?;
-        taskstats.subscribe::<Ended>(Question::for_exits_on(possible_cpus()?))?;
-        Ok(Self { netlink: taskstats.netlink, since: clock::now(), lately: VecDeque::new() })
+    /// Subscribes. `None` where the kernel has no taskstats or does not tell us. `root` is where the kernel's threads are
+    /// found, if they are needed.
+    pub(super) fn open(root: &ProcRoot) -> Option<Self> {
+        let netlink = subscribed_here().context("here").or_else(|error| {
+            log::debug!("exits are not heard of by this network namespace: {error:#}");
+            subscribed_in_the_initial_namespace(root)
+        });
+        let netlink = netlink.inspect_err(|error| log::debug!("exits are not heard of: {error:#}")).ok()?;
+        Some(Self { netlink, since: clock::now(), lately: VecDeque::new() })
     }
 
     /// Reads what has ended until now.
@@ -127,6 +133,30 @@ impl ProcessExits {
     }
 }
 
+/// In this thread's network namespace, where it may turn out that nothing is told.
+fn subscribed_here() -> anyhow::Result<Netlink> {
+    let mut taskstats = Taskstats::open()?;
+    taskstats.netlink.make_room(WAITING_BYTES)?;
+    taskstats.subscribe::<Ended>(Question::for_exits_on(possible_cpus()?))?;
+    // The end of a thread is told before anybody can wait for it: exit_mm, which wakes who waits, comes after
+    // taskstats_exit in do_exit (kernel/exit.c, as above).
+    let ends =
+        thread::Builder::new().name("ends-at-once".into()).spawn(|| ()).context("starting a thread")?;
+    ensure!(ends.join().is_ok(), "the thread panicked");
+    taskstats.netlink.receive().context("the end of a thread was not told")?;
+    Ok(taskstats.netlink)
+}
+
+/// A socket stays in the namespace that it was made in.
+fn subscribed_in_the_initial_namespace(root: &ProcRoot) -> anyhow::Result<Netlink> {
+    let namespace = root.process(KTHREADD).and_then(|process| process.open_namespace());
+    let namespace = namespace.context("finding the initial network namespace by the kernel's threads")?;
+    on_own_thread(|mut visitor| {
+        let subscribed = visitor.visit(namespace.as_fd(), |_| subscribed_here());
+        subscribed.map_err(|error: VisitError| Errno::from(error)).context("entering the initial one")?
+    })
+}
+
 /// The processors there may be, as the kernel writes their list, which is how it wants it back.
 fn possible_cpus() -> Result<Vec<u8>, Errno> {
     let listed = std::fs::read("/sys/devices/system/cpu/possible");
@@ -154,17 +184,16 @@ mod tests {
     use std::path::Path;
     use std::process::{Command, Stdio};
 
+    use rustix::thread::{UnshareFlags, unshare_unsafe};
+
     use super::*;
 
-    #[test]
-    fn a_child_that_has_ended_is_a_relative_of_this_process() {
-        let Some(mut exits) = ProcessExits::open() else {
-            // Without CAP_NET_ADMIN, or on a kernel without taskstats, there is nothing to hear.
-            return;
-        };
+    /// `false` if nothing is to be heard: without CAP_NET_ADMIN, or on a kernel without taskstats.
+    fn check() -> bool {
         let root = ProcRoot::open(Path::new("/proc")).expect("/proc is mounted");
+        let Some(mut exits) = ProcessExits::open(&root) else { return false };
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat can be run");
-        let other = Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat can be run");
+        let mut other = Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat can be run");
         let of = |pid| ProcessId { pid, start_ticks: 0 };
         let before = clock::now();
         drop(child.stdin.take());
@@ -177,8 +206,27 @@ mod tests {
         assert!(parent.is_some_and(|at| at >= before), "{parent:?} {before:?}");
         assert!(sibling.is_some_and(|at| at >= before), "{sibling:?} {before:?}");
         assert!(exits.known_since() <= clock::now());
-        let mut other = other;
         drop(other.stdin.take());
         other.wait().expect("cat ends with its input");
+        true
+    }
+
+    #[test]
+    fn a_child_that_has_ended_is_a_relative_of_this_process() {
+        check();
+    }
+
+    #[test]
+    fn exits_are_heard_of_in_another_network_namespace_too() {
+        let elsewhere = || {
+            // SAFETY: only a network is left, and nothing of what this thread shares with others.
+            let left = unsafe { unshare_unsafe(UnshareFlags::NEWNET) };
+            left.is_ok().then(check)
+        };
+        let (here, elsewhere) = (check(), thread::spawn(elsewhere).join().expect("the checks above hold"));
+        // Nobody leaves without CAP_SYS_ADMIN. In a pid namespace of one's own there are no threads of the kernel.
+        if let (Some(heard), true) = (elsewhere, here) {
+            assert!(heard, "exits are heard of here, and not from another network namespace");
+        }
     }
 }

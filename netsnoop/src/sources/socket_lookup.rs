@@ -70,12 +70,13 @@ impl SocketLookup {
     pub(super) fn new(index: NamespaceIndex, rungs: RungSet, hears_exits: bool) -> Self {
         let tables = Tables::new(rungs);
         let starts = ProcessStarts::open();
+        let exits = if hears_exits { ProcessExits::open(&index.proc_root) } else { None };
         Self {
             index,
             tables,
             recent: VecDeque::new(),
             starts,
-            exits: hears_exits.then(ProcessExits::open).flatten(),
+            exits,
             text: Vec::new(),
             elsewhere_from: Timestamp::default(),
         }
