@@ -4,6 +4,10 @@ use core::num::NonZeroU64;
 use core::ops::{Add, Sub};
 use core::time::Duration;
 
+/// How far the stamp of a packet may be from what the clock of all else showed then: the wall clock that stamps packets
+/// may be slewed by 500 ppm (man 2 adjtimex), and is compared with the other once a second.
+pub(crate) const PACKET_CLOCK_ERROR: Duration = Duration::from_micros(500);
+
 /// A moment, in nanoseconds since boot, suspend included. One more is held, so that none takes no room of its own: a
 /// connection has a dozen moments, most of which never come.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -5,7 +5,7 @@
 
 use core::num::NonZeroU32;
 
-use super::flow::{Flow, Side};
+use super::end::Side;
 use crate::connection::{Exchanged, Io, IoSource};
 use crate::packet::Direction;
 use crate::socket::Payload;
@@ -44,7 +44,7 @@ pub(super) struct ByteCounts {
 
 impl ByteCounts {
     /// What the socket at `side` has sent and received. Of an older connection all that went before is not told.
-    fn learn(&mut self, side: Side, payload: Payload, source: IoSource, is_older: bool) {
+    pub(super) fn learn(&mut self, side: Side, payload: Payload, source: IoSource, is_older: bool) {
         let Payload { sent, received } = payload;
         let of_each = if side == Side::A { [sent, received] } else { [received, sent] };
         // Each side knows best what it sent; what was acknowledged may lag behind what was received.
@@ -114,14 +114,6 @@ impl ByteCounts {
 
     fn untold(&self) -> [u64; 2] {
         pairwise(self.sent, self.told, u64::saturating_sub)
-    }
-}
-
-impl Flow {
-    /// What the kernel counted at the socket of `side`.
-    pub(super) fn count_socket(&mut self, side: Side, payload: Payload, source: IoSource) {
-        let is_older = self.preexisting;
-        self.bytes.learn(side, payload, source, is_older);
     }
 }
 

@@ -1,148 +1,26 @@
-//! One connection while it is held: both ends, what is known of each, and how it stands.
+//! One connection while it is held: its two ends, and how it stands.
 
-use core::num::{NonZeroU32, NonZeroU64};
+use core::num::NonZeroU32;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::byte_counts::ByteCounts;
-use super::living_table::Tabled;
-use super::namespace_table::{NamespaceId, Place};
+use super::end::{End, Side};
 use super::path::Path;
-use super::resumed::Resumed;
 use crate::attribution::{Attribution, Evidence, Owner, Reason, Refinement, Rung, RungSet};
-use crate::connection::{ConnectionState, Role};
-use crate::five_tuple::{Endpoint, FiveTuple, Transport};
-use crate::namespace::NamespaceKey;
+use crate::connection::{ConnectionState, IoSource, Role};
+use crate::five_tuple::{FiveTuple, Transport};
 use crate::service::LearntName;
+use crate::socket::Payload;
 use crate::time::Timestamp;
 
-/// One of the two ends, by its place in [`Flow::ends`]. Which of them is the client is [`Flow::client`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Side {
-    A,
-    B,
-}
-
-impl Side {
-    pub(super) const fn other(self) -> Self {
-        match self {
-            Self::A => Self::B,
-            Self::B => Self::A,
-        }
-    }
-}
-
-/// Where the search for an end's owner stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Search {
-    /// Nothing was asked.
-    NotAsked,
-    /// A question is out or waiting.
-    Asked,
-    /// The answer may be a better one at this time.
-    Again(Timestamp),
-    /// The question was answered, or nothing can answer it.
-    Done,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct End {
-    pub(super) endpoint: Endpoint,
-    pub(super) place: Place,
-    /// Whether `place` was told by the socket itself rather than concluded from addresses.
-    pub(super) place_certain: bool,
-    /// Whether an interface that leads to nobody else showed it.
-    pub(super) shown_by_interface: bool,
-    /// Whether a look found it to be wrong.
-    pub(super) place_doubted: bool,
-    /// The namespace's key when the place was told, kept for records after the namespace has ended.
-    pub(super) namespace: Option<NamespaceKey>,
-    pub(super) attribution: Attribution,
-    /// Since when the owner that stands now is known.
-    pub(super) named_at: Option<Timestamp>,
-    pub(super) cookie: Option<NonZeroU64>,
-    /// Address of the kernel's `struct sock`, 0 if no event told it.
-    pub(super) sock_address: u64,
-    pub(super) search: Search,
-    /// How often its socket was looked for.
-    pub(super) looks: u8,
-    /// When the socket tables that told its owner had been read.
-    pub(super) looked_at: Option<Timestamp>,
-    pub(super) closed: bool,
-    pub(super) sent_fin: bool,
-    /// What passes over the tables tell of its socket.
-    pub(super) tabled: Tabled,
-}
-
-impl End {
-    pub(super) fn new(endpoint: Endpoint) -> Self {
-        Self {
-            endpoint,
-            place: Place::Unknown,
-            place_certain: false,
-            shown_by_interface: false,
-            place_doubted: false,
-            namespace: None,
-            attribution: Attribution::unattributed(Reason::Pending),
-            named_at: None,
-            cookie: None,
-            sock_address: 0,
-            search: Search::NotAsked,
-            looks: 0,
-            looked_at: None,
-            closed: false,
-            sent_fin: false,
-            tabled: Tabled::Never,
-        }
-    }
-
-    /// Whether a socket of this node is (or may be) this end.
-    pub(super) const fn is_local(&self) -> bool {
-        matches!(self.place, Place::Local(_) | Place::Ambiguous)
-    }
-
-    pub(super) const fn namespace_id(&self) -> Option<NamespaceId> {
-        match self.place {
-            Place::Local(id) => Some(id),
-            _ => None,
-        }
-    }
-
-    /// Whether nothing but its address says where it is.
-    pub(super) const fn is_placed_by_address(&self) -> bool {
-        !(self.place_certain || self.shown_by_interface || self.place_doubted)
-    }
-
-    /// Whether a kernel hook has seen this end's socket.
-    pub(super) const fn is_hooked(&self) -> bool {
-        self.sock_address != 0
-    }
-
-    /// Its socket was looked for by a name that it does not know.
-    pub(super) fn look_anew(&mut self) {
-        if matches!(self.attribution.reason(), Some(Reason::Pending | Reason::GoneBeforeLookup)) {
-            self.place_says(self.place, self.namespace);
-            self.search = Search::NotAsked;
-            self.looks = 0;
-        }
-    }
-
-    /// The attribution that follows from the place alone.
-    pub(super) fn place_says(&mut self, place: Place, namespace: Option<NamespaceKey>) {
-        self.place = place;
-        self.namespace = namespace;
-        let by_place = match place {
-            Place::Unknown => return,
-            Place::Remote => Attribution::unattributed(Reason::Remote),
-            Place::Ambiguous => Attribution::unattributed(Reason::Ambiguous),
-            Place::Local(_) => Attribution::namespace(Reason::Pending, None),
-        };
-        if !self.attribution.has_owner() {
-            self.attribution = by_place;
-        }
-    }
+/// The silence that a flow was taken up again after.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Resumed {
+    pub(super) from: Timestamp,
+    pub(super) until: Timestamp,
 }
 
 /// One connection.
@@ -264,6 +142,12 @@ impl Flow {
                 remote: self.end(side.other()).endpoint,
             },
         }
+    }
+
+    /// What the kernel counted at the socket of `side`.
+    pub(super) fn count_socket(&mut self, side: Side, payload: Payload, source: IoSource) {
+        let is_older = self.preexisting;
+        self.bytes.learn(side, payload, source, is_older);
     }
 
     /// All names that packets and sockets know it by, with `side` as the local end.

@@ -5,7 +5,9 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use super::flow::{Flow, Side};
+use super::end::Side;
+
+use super::flow::Flow;
 use super::flow_index::FlowIndex;
 use crate::five_tuple::FiveTuple;
 use crate::time::Timestamp;

@@ -10,7 +10,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Reconciler;
-use super::flow::{End, Flow, Side};
+use super::end::{End, Side};
+use super::flow::Flow;
 use super::flow_table::FlowId;
 use super::namespace_table::NamespaceId;
 use crate::attribution::Reason;

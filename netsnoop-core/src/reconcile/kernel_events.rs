@@ -3,7 +3,7 @@
 use alloc::vec;
 
 use super::Reconciler;
-use super::flow::{Search, Side};
+use super::end::{Search, Side};
 use super::flow_table::FlowId;
 use super::listener_table::Listener;
 use super::matching::Sighting;

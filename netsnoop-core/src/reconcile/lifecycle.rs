@@ -2,7 +2,9 @@
 
 use core::time::Duration;
 
-use super::flow::{End, Flow, Search, Side};
+use super::end::{End, Search, Side};
+
+use super::flow::Flow;
 use super::flow_table::FlowId;
 use super::namespace_table::Place;
 use super::{Reconciler, enter_ends};

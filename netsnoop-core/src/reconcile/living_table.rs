@@ -9,22 +9,11 @@ use ahash::RandomState;
 use alloc::vec::Vec;
 use hashbrown::HashMap;
 
-use super::flow::Side;
+use super::end::Side;
 use super::flow_table::FlowId;
 use super::namespace_table::NamespaceId;
 use crate::five_tuple::Endpoint;
 use crate::time::Timestamp;
-
-/// What passes over the tables tell of a socket.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Tabled {
-    /// None has met it.
-    Never,
-    /// It was there at the last or the one before.
-    There,
-    /// It was there, and is no more.
-    Gone,
-}
 
 /// What a socket is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -8,10 +8,9 @@ use core::time::Duration;
 use alloc::vec::Vec;
 
 use super::Reconciler;
-use super::flow::{Search, Side};
+use super::end::{Search, Side};
 use super::flow_table::{FlowId, agrees};
 use super::namespace_table::{NamespaceId, Place};
-use super::packets::PACKET_CLOCK_ERROR;
 use super::snapshots::{Look, all_holders, evidence_of, incomplete, is_listener};
 use crate::attribution::{Attribution, Evidence, Reason};
 use crate::connection::{ConnectionState, Role};
@@ -20,7 +19,7 @@ use crate::observation::{Exits, SocketSnapshot};
 use crate::process::{Process, ProcessId};
 use crate::socket::SocketRow;
 use crate::socket_match::{Rows, awaits_accept, serves_anybody};
-use crate::time::Timestamp;
+use crate::time::{PACKET_CLOCK_ERROR, Timestamp};
 
 /// For how long one process that serves a port alone is taken to be the only one, if no relative of it has ended
 /// meanwhile and nothing shows that it was so before. A worker may close what it served and live on for a while.

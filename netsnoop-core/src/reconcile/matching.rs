@@ -8,13 +8,13 @@ use core::num::NonZeroU64;
 use core::time::Duration;
 
 use super::Reconciler;
-use super::flow::{End, Flow, Side};
+use super::end::{End, Side};
+use super::flow::Flow;
 use super::flow_table::FlowId;
 use super::namespace_table::{NamespaceId, Place};
-use super::packets::PACKET_CLOCK_ERROR;
 use crate::connection::ConnectionState;
 use crate::five_tuple::{Endpoint, FiveTuple, Transport};
-use crate::time::Timestamp;
+use crate::time::{PACKET_CLOCK_ERROR, Timestamp};
 
 /// One source's view of a socket or packet, its own end first.
 #[derive(Clone, Copy, Debug)]

@@ -11,10 +11,10 @@
 //!
 //! Call `handle` or `handle_timeout`, then the polls until they return `None`.
 
-mod address_claims;
 mod byte_counts;
 mod byte_looks;
 mod cluster_table;
+mod end;
 mod flow;
 mod flow_index;
 mod flow_table;
@@ -60,7 +60,8 @@ use crate::service::Services;
 use crate::time::Timestamp;
 
 use cluster_table::ClusterTable;
-use flow::{Flow, Side};
+use end::Side;
+use flow::Flow;
 use flow_table::{FlowId, FlowTable};
 use hearing::Hearing;
 use listener_table::ListenerTable;

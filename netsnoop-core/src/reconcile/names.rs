@@ -8,16 +8,16 @@ use core::time::Duration;
 use alloc::sync::Arc;
 
 use super::Reconciler;
-use super::flow::{Flow, Side};
+use super::end::Side;
+use super::flow::Flow;
 use super::flow_table::FlowId;
 use super::namespace_table::Place;
-use super::packets::PACKET_CLOCK_ERROR;
 use super::resolution_table::Asker;
 use crate::connection::Role;
 use crate::observation::PacketSighting;
 use crate::resolution::Resolution;
 use crate::service::{LearntName, NameKind};
-use crate::time::Timestamp;
+use crate::time::{PACKET_CLOCK_ERROR, Timestamp};
 
 /// Most answers that wait until it is known where whoever asked is.
 const UNPLACED_MAX: usize = 1024;

@@ -1,6 +1,7 @@
 //! Which namespace *instance* a cookie or inode means now, which addresses are local to it, and what
 //! an interface says about a packet's namespaces.
 
+mod address_claims;
 mod changes;
 
 use core::net::IpAddr;
@@ -11,10 +12,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use hashbrown::{HashMap, HashSet};
 
-use super::address_claims::{AddressClaims, Having};
 use super::keeper::Keeper;
 use crate::namespace::{Interface, InterfaceKind, NamespaceKey};
 use crate::time::Timestamp;
+use address_claims::{AddressClaims, Having};
 
 /// Most namespaces remembered at once; beyond it those that no topology listed go first.
 const NAMESPACES_MAX: usize = 16_384;

@@ -1,10 +1,7 @@
 //! What packets tell: that a connection begins, was answered, ends; and on which interface.
-
-use core::time::Duration;
-
 use super::Reconciler;
 use super::byte_counts::SeenOn;
-use super::flow::Side;
+use super::end::Side;
 use super::flow_table::FlowId;
 use super::matching::Sighting;
 use super::namespace_table::{Behind, Place};
@@ -16,10 +13,6 @@ use crate::five_tuple::{Endpoint, FiveTuple, Transport};
 use crate::observation::PacketSighting;
 use crate::packet::{Direction, PacketContent, TcpFlags};
 use crate::time::Timestamp;
-
-/// How far the stamp of a packet may be from what the clock of all else showed then: the wall clock that stamps packets
-/// may be slewed by 500 ppm (man 2 adjtimex), and is compared with the other once a second.
-pub(super) const PACKET_CLOCK_ERROR: Duration = Duration::from_micros(500);
 
 impl Reconciler {
     pub(super) fn handle_packet(&mut self, now: Timestamp, packet: &PacketSighting) {
@@ -133,7 +126,7 @@ impl Reconciler {
         let Some(end) = self.flows.get_mut(id).map(|flow| flow.end_mut(server)) else { return };
         if end.is_local() && !end.attribution.has_owner() {
             end.attribution = Attribution::namespace(Reason::ClosedPort, None);
-            end.search = super::flow::Search::Done;
+            end.search = super::end::Search::Done;
         }
     }
 

@@ -9,20 +9,20 @@ use core::time::Duration;
 use alloc::vec::Vec;
 
 use super::Reconciler;
-use super::flow::Side;
+use super::end::Side;
+use super::end::Tabled;
 use super::flow_table::FlowId;
 use super::listener_table::Listener;
-use super::living_table::{Meaning, Tabled};
+use super::living_table::Meaning;
 use super::matching::Sighting;
 use super::namespace_table::{NamespaceId, Place};
-use super::packets::PACKET_CLOCK_ERROR;
 use super::translation::FirstSight;
 use crate::attribution::Rung;
 use crate::connection::ConnectionState;
 use crate::five_tuple::Transport;
 use crate::observation::{LivingSocket, SocketPass};
 use crate::socket::TcpState;
-use crate::time::Timestamp;
+use crate::time::{PACKET_CLOCK_ERROR, Timestamp};
 
 /// How long translations are waited for at most. Whoever reads them may have ended.
 const TRANSLATIONS_BEHIND_MAX: Duration = Duration::from_secs(5);

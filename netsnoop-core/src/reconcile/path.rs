@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::flow::Side;
+use super::end::Side;
 use crate::five_tuple::FiveTuple;
 use crate::translation::Translation;
 

@@ -9,7 +9,8 @@ use core::time::Duration;
 use alloc::vec::Vec;
 
 use super::Reconciler;
-use super::flow::{End, Flow, Side};
+use super::end::{End, Side};
+use super::flow::Flow;
 use super::flow_table::FlowId;
 use super::namespace_table::{Behind, NamespaceId, Place};
 use crate::five_tuple::Endpoint;

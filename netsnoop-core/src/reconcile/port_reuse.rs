@@ -8,12 +8,12 @@ use core::time::Duration;
 use alloc::vec::Vec;
 
 use super::Reconciler;
-use super::flow::{End, Flow, Side};
+use super::end::{End, Side};
+use super::flow::Flow;
 use super::flow_table::FlowId;
-use super::packets::PACKET_CLOCK_ERROR;
 use crate::attribution::{Attribution, Evidence, Reason};
 use crate::five_tuple::Transport;
-use crate::time::Timestamp;
+use crate::time::{PACKET_CLOCK_ERROR, Timestamp};
 
 /// How long an owner that a look told is held back at most for packets that may take it back.
 const PACKETS_BEHIND_MAX: Duration = Duration::from_millis(250);

@@ -4,7 +4,8 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use super::Reconciler;
-use super::flow::{Flow, Side};
+use super::end::Side;
+use super::flow::Flow;
 use super::flow_table::FlowId;
 use crate::attribution::{Attribution, Reason};
 use crate::cluster::ClusterNames;

@@ -11,9 +11,8 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::namespace_table::NamespaceId;
-use super::packets::PACKET_CLOCK_ERROR;
 use crate::resolution::{Resolution, ResolvedAddress};
-use crate::time::Timestamp;
+use crate::time::{PACKET_CLOCK_ERROR, Timestamp};
 
 /// Programs keep an answer for longer than its time to live: Java for 30 s, and whoever asks once and connects a moment later.
 const KEPT_MIN: Duration = Duration::from_secs(60);

@@ -9,7 +9,8 @@ use core::time::Duration;
 use alloc::vec::Vec;
 
 use super::Reconciler;
-use super::flow::{Search, Side};
+use super::end::{Search, Side};
+use super::flow::Resumed;
 use super::flow_table::FlowId;
 use super::namespace_table::NamespaceId;
 use super::translation::FirstSight;
@@ -23,13 +24,6 @@ use crate::time::Timestamp;
 const SILENCE: Duration = Duration::from_millis(200);
 /// Nor is one shorter than this in a flow that was not doubted before. Each doubt doubles it.
 const FIRST_SILENCE: Duration = Duration::from_millis(1);
-
-/// The silence that a flow was taken up again after.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Resumed {
-    from: Timestamp,
-    until: Timestamp,
-}
 
 impl Reconciler {
     /// Asks again for the owners of a flow that a datagram was seen of, if its last one is long ago.

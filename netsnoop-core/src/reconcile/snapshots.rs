@@ -3,7 +3,8 @@
 //! Left out: what follows for the ends that were asked about (`looks`).
 
 use super::Reconciler;
-use super::flow::{Flow, Search, Side};
+use super::end::{Search, Side};
+use super::flow::Flow;
 use super::flow_table::FlowId;
 use super::listener_table::Listener;
 use super::matching::Sighting;

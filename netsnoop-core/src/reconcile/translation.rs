@@ -9,7 +9,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::Reconciler;
-use super::flow::{End, Flow, Side};
+use super::end::{End, Side};
+use super::flow::Flow;
 use super::flow_table::{FlowId, agrees};
 use super::namespace_table::{NamespaceId, Place};
 use super::path::Path;

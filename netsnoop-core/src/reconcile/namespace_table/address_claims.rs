@@ -9,9 +9,8 @@ use ahash::RandomState;
 use alloc::vec::Vec;
 use hashbrown::HashMap;
 
-use super::namespace_table::NamespaceId;
-use super::packets::PACKET_CLOCK_ERROR;
-use crate::time::Timestamp;
+use super::NamespaceId;
+use crate::time::{PACKET_CLOCK_ERROR, Timestamp};
 
 /// That a namespace has an address.
 #[derive(Clone, Copy, Debug)]
