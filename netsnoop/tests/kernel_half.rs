@@ -19,7 +19,7 @@ use netsnoop_core::observation::{Act, KernelEvent};
 use tokio::sync::oneshot;
 
 /// When a record is taken to be missing: far more than a busy machine needs.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn rungs(of: &[Rung]) -> RungSet {
     let mut set = RungSet::EMPTY;

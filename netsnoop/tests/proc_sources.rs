@@ -42,6 +42,8 @@ use roles::{Role, SELF, be_ready, own_role, wait_for_end};
 const UID: u32 = 10_001;
 /// Outside the range of client ports, and nothing is bound to it.
 const CLOSED_PORT: u16 = 9;
+/// When what must be told is taken to be missing: far more than a busy machine needs.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Who this binary is when started with a role; does nothing in a test run.
 #[test]
@@ -238,20 +240,10 @@ fn check_owner(row: &SocketRow, pids: &[u32], process_uid: u32) {
     let mut pids = pids.to_vec();
     pids.sort_unstable();
     assert_eq!(found, pids, "{row:?}");
-    assert_eq!(row.holders_lack.is_none(), every_process_can_be_read(), "{row:?}");
+    // Some machines have processes that not even root may look into.
+    assert!(row.holders_lack.is_none_or(|lack| lack == Reason::Permission), "{row:?}");
     let holder = row.holders.iter().find(|holder| holder.id.pid == pids[0]).unwrap();
     assert_eq!(holder.uid, process_uid, "{row:?}");
-}
-
-/// Some machines have a first process that not even root may look into.
-fn every_process_can_be_read() -> bool {
-    let entries = std::fs::read_dir("/proc").unwrap().map(Result::unwrap);
-    let mut processes = entries.filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok());
-    processes.all(|entry| {
-        let links = std::fs::read_dir(entry.path().join("fd")).into_iter().flatten().map(Result::unwrap);
-        let mut targets = links.map(|link| std::fs::read_link(link.path()));
-        targets.all(|target| !target.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied))
-    })
 }
 
 #[test]
@@ -398,7 +390,7 @@ fn topology_knows_addresses_and_the_other_half_of_a_veth() {
 fn follow(told: &Receiver<Input>, mut is_enough: impl FnMut(&TopologyChange) -> bool) -> Vec<TopologyChange> {
     let mut changes = Vec::new();
     loop {
-        match told.recv_timeout(Duration::from_secs(20)).expect("nothing more was told") {
+        match told.recv_timeout(PATIENCE).expect("nothing more was told") {
             Input::Answer(_, Observation::TopologyChanges(report)) => {
                 assert!(report.since <= report.until, "{report:?}");
                 let enough = report.changes.iter().any(&mut is_enough);

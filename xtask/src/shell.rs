@@ -39,6 +39,33 @@ pub(crate) fn say(line: &str) -> Result<()> {
     writeln!(io::stderr().lock(), "{line}").context("writing to standard error")
 }
 
+/// The longest line that is passed on in one piece: what keeps the output of a CI run may cut those that are longer.
+const LONGEST: usize = 900;
+
+/// Prints a line of another program's output. A very long one, as that of an assertion that compares texts, goes on
+/// several: each line of the texts, whose ends such an assertion spells `\n`, on one of its own.
+pub(crate) fn pass_on(line: &str) -> Result<()> {
+    let mut text = pieces(line).join("\n");
+    text.push('\n');
+    io::stdout().lock().write_all(text.as_bytes()).context("writing to standard output")
+}
+
+fn pieces(line: &str) -> Vec<&str> {
+    if line.len() <= LONGEST {
+        return vec![line];
+    }
+    let mut pieces = Vec::new();
+    for mut rest in line.split_inclusive("\\n") {
+        while rest.len() > LONGEST {
+            let (piece, more) = rest.split_at(rest.floor_char_boundary(LONGEST));
+            pieces.push(piece);
+            rest = more;
+        }
+        pieces.push(rest);
+    }
+    pieces
+}
+
 /// Says what went wrong where no error can be handed on, as in a `drop`.
 pub(crate) fn warn(line: &str) {
     match say(line) {
@@ -146,4 +173,20 @@ pub(crate) fn target_folder() -> Result<PathBuf> {
     let text = read(cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata: Metadata = serde_json::from_str(&text).context("reading the output of `cargo metadata`")?;
     Ok(metadata.target_directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST, pieces};
+
+    #[test]
+    fn a_long_line_goes_on_several_and_loses_nothing() {
+        let table = format!("  left: \"| {} |\\n| b |\\n\"", "a".repeat(LONGEST));
+        assert_eq!(pieces(&table).len(), 4);
+        for line in ["", "short", "left: \"two\\nlines\"", &table, &"ä".repeat(LONGEST)] {
+            assert_eq!(pieces(line).concat(), line);
+            assert!(pieces(line).iter().all(|piece| piece.len() <= LONGEST), "{line}");
+        }
+        assert_eq!(pieces("left: \"two\\nlines\"").len(), 1);
+    }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Tally {
     /// As libtest counts, so with those that left themselves out.
     passed: usize,
     failed: usize,
+    /// What failed, as far as it has a name.
+    failures: Vec<String>,
     skipped: Vec<String>,
     /// How many of `skipped` are in `passed` too.
     left_themselves_out: usize,
@@ -51,7 +53,7 @@ impl Tally {
     /// Notes that a guest ended without telling how its tests went.
     pub(crate) fn fail(&mut self, name: &str) {
         self.failed += 1;
-        self.skipped.push(format!("the rest of {name}: it ended before its tests did"));
+        self.failures.push(format!("the rest of {name}: it ended before its tests did"));
     }
 
     /// Counts something that is no libtest test; its failing is named.
@@ -60,7 +62,7 @@ impl Tally {
             self.passed += 1;
         } else {
             self.failed += 1;
-            self.skipped.push(format!("{name}: it failed"));
+            self.failures.push(name.to_owned());
         }
     }
 
@@ -70,6 +72,10 @@ impl Tally {
         if let Some(skipped) = line.strip_prefix("skipped: ") {
             self.skipped.push(skipped.to_owned());
             self.left_themselves_out += 1;
+        }
+        // What a test that failed has said comes below such a line.
+        if let Some(failed) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
+            self.failures.push(failed.to_owned());
         }
         let Some(counts) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else {
             return;
@@ -83,21 +89,18 @@ impl Tally {
         }
     }
 
-    /// Says what was left out, then the closing line; the exit code follows from it.
+    /// Says what was left out and what failed, then the closing line; the exit code follows from it.
     pub(crate) fn close(self) -> Result<ExitCode> {
-        let mut output = io::stdout().lock();
-        let write = |output: &mut io::StdoutLock<'_>, text: String| {
-            writeln!(output, "{text}").context("writing the summary")
-        };
-        if !self.skipped.is_empty() {
-            write(&mut output, "\nLeft out on this machine:".to_owned())?;
+        let Self { failed, failures, skipped, .. } = self;
+        let mut text = String::new();
+        for (title, named) in [("Left out on this machine:", &skipped), ("Failed:", &failures)] {
+            if !named.is_empty() {
+                text += &format!("\n{title}\n  {}\n", named.join("\n  "));
+            }
         }
-        for skipped in &self.skipped {
-            write(&mut output, format!("  {skipped}"))?;
-        }
-        let Self { failed, skipped, .. } = self;
         let passed = self.passed.saturating_sub(self.left_themselves_out);
-        write(&mut output, format!("\n{passed} passed, {failed} failed, {} skipped", skipped.len()))?;
+        text += &format!("\n{passed} passed, {failed} failed, {} skipped\n", skipped.len());
+        io::stdout().lock().write_all(text.as_bytes()).context("writing the summary")?;
         Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
@@ -248,13 +251,13 @@ fn run_counted(command: &mut Command, tally: &mut Tally) -> Result<()> {
     for line in lines.split(b'\n') {
         let line = line.with_context(|| format!("reading what `{shown}` prints"))?;
         let line = String::from_utf8_lossy(&line);
-        writeln!(io::stdout().lock(), "{line}").context("writing to standard output")?;
+        shell::pass_on(&line)?;
         tally.read_line(&line);
     }
     let status = child.wait().with_context(|| format!("waiting for `{shown}`"))?;
     if !status.success() && tally.failed == failed_before {
         shell::say(&format!("`{shown}` ended with {status} before it told its results"))?;
-        tally.failed += 1;
+        tally.fail(&shown);
     }
     Ok(())
 }
@@ -270,11 +273,13 @@ mod tests {
             "running 3 tests",
             "skipped: live::rungs::kprobe: this kernel has no kprobes",
             "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+            "---- live::rungs::proc stdout ----",
             "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
         ] {
             tally.read_line(line);
         }
         assert_eq!((tally.passed, tally.failed, tally.left_themselves_out), (4, 2, 1));
         assert_eq!(tally.skipped, ["live::rungs::kprobe: this kernel has no kprobes"]);
+        assert_eq!(tally.failures, ["live::rungs::proc"]);
     }
 }

@@ -94,7 +94,7 @@ fn slowness() -> u32 {
 
 /// How long something that must happen may take: generous, since it is only waited out in failure.
 fn patience() -> Duration {
-    Duration::from_secs(20) * slowness()
+    Duration::from_secs(120) * slowness()
 }
 
 /// Does what was asked for.

@@ -107,7 +107,7 @@ impl Apt {
             "Dir::Etc::SourceList \"{state_shown}/sources.list\";\nDir::Etc::SourceParts \"/dev/null\";\n\
              Dir::State::Lists \"{state_shown}/lists\";\nDir::Cache \"{state_shown}/cache\";\n\
              APT::Architectures {{ \"amd64\"; }};\nAcquire::Languages \"none\";\n\
-             APT::Sandbox::User \"root\";\n"
+             APT::Sandbox::User \"root\";\nAcquire::Retries \"5\";\n"
         );
         fs::write(&configuration, text).context("writing apt's configuration")?;
         Ok(Self { configuration })

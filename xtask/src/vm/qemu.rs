@@ -1,7 +1,7 @@
 //! One boot under QEMU's own emulation (nested KVM hangs on some hosts), and what its console told.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -18,9 +18,11 @@ use crate::test::Tally;
 /// After which a guest is taken to hang.
 const LIMIT: Duration = Duration::from_secs(1200);
 
-/// Without its check a kernel does not panic where a busy host lets its timer starve while it boots
-/// (<https://docs.kernel.org/admin-guide/kernel-parameters.html>, `no_timer_check`).
-const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off no_timer_check";
+/// On a busy host a guest's CPUs starve. Without its check of the timer a kernel does not panic of it while it boots, and
+/// without its watchdog it does not take itself for locked up, which it says in the midst of what tests print
+/// (<https://docs.kernel.org/admin-guide/kernel-parameters.html>, `no_timer_check`, `nowatchdog`).
+const COMMAND_LINE: &str =
+    "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off no_timer_check nowatchdog";
 
 /// What a guest wrote.
 #[derive(Serialize, Deserialize)]
@@ -99,7 +101,7 @@ fn follow(lines: &Receiver<String>, tally: &mut Tally) -> Result<Vec<String>> {
     let mut console = Vec::new();
     let mut tested = false;
     while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        writeln!(io::stdout().lock(), "{line}").context("writing to standard output")?;
+        shell::pass_on(&line)?;
         match line.strip_prefix("skipped: ").and_then(|skipped| skipped.split_once(": ")) {
             // What the truth bench leaves out is no test that libtest counts.
             Some((name, why)) if tested => tally.skip(name, why),
