@@ -10,6 +10,11 @@ pub fn now() -> Timestamp {
     Timestamp::from_nanos(nanos(clock_gettime(ClockId::Boottime)))
 }
 
+/// How long this thread has kept a core at work (man 2 clock_gettime, CLOCK_THREAD_CPUTIME_ID).
+pub fn spent_by_thread() -> Duration {
+    Duration::from_nanos(nanos(clock_gettime(ClockId::ThreadCPUTime)))
+}
+
 /// How often both clocks are read for one distance.
 const READINGS: usize = 3;
 

@@ -32,7 +32,8 @@ use crate::scans::Scan;
 
 /// A pass begins no sooner than this after the one before ended.
 const REST_MIN: Duration = Duration::from_secs(1);
-/// Nor sooner than this many times as long as that took: it is a fiftieth of one core that may be spent.
+/// Nor sooner than this many times as long as that kept a core at work: it is a fiftieth of one that may be spent. How
+/// long it took says nothing of that where others let it wait.
 const REST_SHARE: u32 = 49;
 /// How nice it is to lookups and all else (man 2 nice; on Linux it is the thread's own).
 const NICENESS: i32 = 10;
@@ -78,7 +79,7 @@ pub fn run(intake: &Intake, settings: PassSettings) -> anyhow::Result<()> {
     let mut rest = REST_MIN;
     loop {
         thread::sleep(rest);
-        let began = Instant::now();
+        let (began, spent_before) = (Instant::now(), clock::spent_by_thread());
         let counts = aims.are_counts_due(counted_at.map(|at| began - at));
         let tell = |observation| intake.offer(Input::Answer(way, observation));
         if !passes.pass((aims.finds, counts), tell, intake.counters())? {
@@ -87,7 +88,7 @@ pub fn run(intake: &Intake, settings: PassSettings) -> anyhow::Result<()> {
         if counts {
             counted_at = Some(began);
         }
-        rest = aims.rest_min().max(began.elapsed() * REST_SHARE);
+        rest = aims.rest_min().max((clock::spent_by_thread() - spent_before) * REST_SHARE);
     }
 }
 

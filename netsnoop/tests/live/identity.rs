@@ -66,11 +66,9 @@ fn without_hooks_a_connection_of_a_pod_to_itself_is_found_in_its_tables() {
         let client = Actor::new(pod, 10001).start(&format!("connect hold {address}"));
         let truth = client.wait_for("connect");
         let is_it = |record: &Record| Some(record.client.endpoint()) == truth.local;
-        let found = watch.wait_for("both its owners", |record| {
-            is_it(record) && record.client.process.is_some() && record.server.process.is_some()
-        });
+        let found = watch.wait_for("both its owners", |record| is_it(record) && record.is_answered());
         found.client.must_be(&truth, &crate::owners::TABLES);
-        found.server.must_be(&server.wait_for("accept"), &crate::owners::TABLES_OR_LISTENER);
+        found.server.must_be_server(&server.wait_for("accept"), &crate::owners::TABLES_OR_LISTENER);
         assert!(!found.connection.preexisting && found.connection.duration_ns.is_none(), "{found:?}");
         drop(client);
         watch.wait_for("its end", |record| is_it(record) && record.event == "close");
