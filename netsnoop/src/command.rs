@@ -99,9 +99,16 @@ fn man(command: Option<&str>) -> Result<(), Failure> {
             found.clone()
         }
     };
+    print(manual_page(page)?.as_bytes())
+}
+
+fn manual_page(command: clap::Command) -> anyhow::Result<String> {
+    let act = "rendering the manual page";
     let mut text = Vec::new();
-    clap_mangen::Man::new(page).render(&mut text).context("rendering the manual page")?;
-    print(&text)
+    clap_mangen::Man::new(command).render(&mut text).context(act)?;
+    let text = String::from_utf8(text).context(act)?;
+    // What stands below the options is laid out already. The next section is filled again (man 7 groff_man, "SH").
+    Ok(text.replacen(".SH EXTRA\n", ".SH EXTRA\n.nf\n", 1))
 }
 
 /// Writes a finished text to standard output. A reader that went away is no failure.
@@ -112,5 +119,18 @@ fn print(text: &[u8]) -> Result<(), Failure> {
             Err(Failure::from(anyhow!(error).context("writing to standard output")))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_page_leaves_examples_as_they_are_laid_out() {
+        let mut cli = Cli::command().disable_help_subcommand(true);
+        cli.build();
+        let page = manual_page(cli.find_subcommand("agent").unwrap().clone()).unwrap();
+        assert!(page.contains(".SH EXTRA\n.nf\nThe file names services"), "{page}");
     }
 }

@@ -13,12 +13,12 @@ pub const AGENT_HELP: &str = "\
 The file names services and says where results go. It is YAML:
 
   services:
-    - name: redis                       # the most specific rule wins: a name, one address, blocks, ports
+    - name: redis                       # the most specific wins: names, one address, blocks, ports
       addresses: [198.18.1.13, '2001:db8:1::/64']
       ports: [6379, 7000-7010]
       protocol: tcp
     - name: api                         # by what clients call it: TLS's server name, HTTP/1's Host
-      sni: ['*.api.example', /^api-[0-9]+/]
+      sni: ['*.api.example', '/^api-[0-9]+/']
       host: api.example
     - name: db                          # by what its clients look up in DNS
       dns: [db.example.org, '*.db.example.org']

@@ -5,6 +5,7 @@ use netsnoop_core::service::{LearntName, NameKind};
 
 use super::packet_filter::expression;
 use super::*;
+use crate::cli::AGENT_HELP;
 
 fn read_text(text: &str) -> anyhow::Result<AgentSettings> {
     settings::read(Path::new("n.yaml"), text)
@@ -95,6 +96,31 @@ fn services_may_be_known_by_what_their_clients_look_up() {
     assert_eq!((wishes.sni, wishes.host, wishes.dns), (false, false, true));
     assert_eq!(expression(&settings.destinations, wishes.dns), "net 198.18.1.0/24 or port 53 or port 5353");
     assert_eq!(expression(&[], true), "");
+}
+
+/// Whoever begins with a copy of them.
+#[test]
+fn the_examples_of_the_help_and_of_the_readme_mean_what_they_say() {
+    let readme = include_str!("../../../../README.md");
+    for (text, begins, ends) in [
+        (AGENT_HELP, "  services:\n", "\nThe file of the tool"),
+        (readme, "    services:\n      - name: redis", "\n`--check` reads the file"),
+    ] {
+        let (_, rest) = text.split_once(begins).unwrap();
+        let (example, _) = rest.split_once(ends).unwrap();
+        let settings = read_text(&format!("{begins}{example}")).unwrap();
+        let named = |name| [LearntName::new(NameKind::Sni, name)];
+        let check = |to: &str, names: &[LearntName], expected: &str| {
+            assert_eq!(service(&settings, Transport::Tcp, to, names), expected, "{to} {names:?}");
+        };
+        check("[2001:db8:1::7]:7004", &[], "redis by [2001:db8:1::]/64:7000-7010/tcp");
+        check("203.0.113.9:443", &named("api-7.example"), "api by sni /^api-[0-9]+/");
+        check("203.0.113.9:443", &named("eu.api.example"), "api by sni *.api.example");
+        assert!(settings.users.want(Some(10_001), None) && !settings.users.want(Some(0), Some("root")));
+        assert!(settings.outputs.textfile.is_some() && settings.state.is_some());
+    }
+    // Longer lines are wrapped by whoever prints them, and then no longer YAML.
+    assert!(AGENT_HELP.lines().all(|line| line.len() <= 100));
 }
 
 #[test]
