@@ -29,13 +29,23 @@ pub(super) fn place(case: &Case) -> String {
     case.at.replace("CONTAINER", CONTAINER).replace("POD", "/spec/template/spec")
 }
 
+/// A folder of the node for one more thing; to be written it need not be here.
+const EXTRA_VOLUME: &str = "{extraVolumes: [{name: files, hostPath: {path: /var/lib/n}}],\
+    extraVolumeMounts: [{name: files, mountPath: /var/lib/n, readOnly: true}]}";
+
 /// Each value that is documented has one, at least.
-pub(super) const CASES: [Case; 42] = [
+pub(super) const CASES: [Case; 45] = [
     case("{global: {a: 1}}", "DaemonSet", "/metadata/name", "\"netsnoop\""),
     case("{nameOverride: snoop}", "DaemonSet", "/metadata/labels/app.kubernetes.io~1name", "\"snoop\""),
     case("{fullnameOverride: snoop}", "DaemonSet", "/metadata/name", "\"snoop\""),
     case("{image: {repository: r.example/n}}", "DaemonSet", "CONTAINER/image", "\"r.example/n:0.1.0\""),
     case("{image: {tag: next}}", "DaemonSet", "CONTAINER/image", "\"localhost/netsnoop:next\""),
+    case(
+        "{image: {tag: next, digest: 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'}}",
+        "DaemonSet",
+        "CONTAINER/image",
+        "\"localhost/netsnoop:next@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"",
+    ),
     case("{image: {pullPolicy: Always}}", "DaemonSet", "CONTAINER/imagePullPolicy", "\"Always\""),
     case("{imagePullSecrets: [{name: s}]}", "DaemonSet", "POD/imagePullSecrets", "[{\"name\": \"s\"}]"),
     case(
@@ -75,6 +85,8 @@ pub(super) const CASES: [Case; 42] = [
     case("{state: {hostPath: /var/lib/n}}", "DaemonSet", "POD/volumes/5/hostPath/path", "\"/var/lib/n\""),
     case("{extraArgs: [--settle, 1s]}", "DaemonSet", "CONTAINER/args/4", "\"1s\""),
     case("{extraEnv: [{name: A, value: b}]}", "DaemonSet", "CONTAINER/env/3/value", "\"b\""),
+    case(EXTRA_VOLUME, "DaemonSet", "CONTAINER/volumeMounts/5/mountPath", "\"/var/lib/n\""),
+    case(EXTRA_VOLUME, "DaemonSet", "POD/volumes/5/hostPath/path", "\"/var/lib/n\""),
     case("{service: {enabled: false}}", "Service", "/kind", "null"),
     case("{podMonitor: {enabled: true}}", "PodMonitor", "/spec/podMetricsEndpoints/0/port", "\"metrics\""),
     case(
@@ -111,11 +123,16 @@ pub(super) const CASES: [Case; 42] = [
 ];
 
 /// Wrong values, and what helm says of them.
-pub(super) const WRONG: [(&str, &str); 16] = [
+pub(super) const WRONG: [(&str, &str); 26] = [
     ("{privileges: root}", "/privileges"),
     ("{imagee: {repository: a}}", "imagee"),
     ("{image: {repositry: a}}", "repositry"),
     ("{image: {repository: ''}}", "/image/repository"),
+    ("{image: {repository: 'r.example/n@sha256:ab'}}", "/image/repository"),
+    ("{image: {tag: 'sha256:ab'}}", "/image/tag"),
+    ("{image: {digest: 'sha256:ab'}}", "/image/digest"),
+    ("{nameOverride: Snoop}", "/nameOverride"),
+    ("{listen: null}", "'listen'"),
     ("{image: {pullPolicy: Sometimes}}", "/image/pullPolicy"),
     ("{imagePullSecrets: [secret]}", "/imagePullSecrets/0"),
     ("{config: 'services: []'}", "/config"),
@@ -127,7 +144,14 @@ pub(super) const WRONG: [(&str, &str); 16] = [
     ("{state: {hostPath: lib}}", "/state/hostPath"),
     ("{podMonitor: {interval: often}}", "/podMonitor/interval"),
     ("{maxUnavailable: ten}", "/maxUnavailable"),
+    // The API server refuses it: no node could be updated.
+    ("{maxUnavailable: 0}", "/maxUnavailable"),
+    ("{maxUnavailable: 0%}", "/maxUnavailable"),
     ("{podLabels: {a: 1}}", "/podLabels/a"),
+    // What is the chart's own: twice it is no YAML, and otherwise said no pod is selected.
+    ("{podLabels: {app.kubernetes.io/name: a}}", "/podLabels/app.kubernetes.io"),
+    ("{podAnnotations: {checksum/config: a}}", "/podAnnotations/checksum"),
+    ("{extraVolumeMounts: [{name: files}]}", "/extraVolumeMounts/0"),
 ];
 
 /// A value that may be set: its name with dots, and what it is for.

@@ -33,6 +33,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{/* With a digest the tag is for people: nodes go by the digest. */}}
+{{- define "netsnoop.image" -}}
+{{- .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- with .Values.image.digest }}@{{ . }}{{ end }}
+{{- end -}}
+
 {{/* The directories of runtimes' sockets: those that are said, else the platform's. */}}
 {{- define "netsnoop.runtimeDirectories" -}}
 {{- if kindIs "slice" .Values.runtimeDirectories -}}
