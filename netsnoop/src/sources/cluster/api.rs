@@ -4,6 +4,8 @@
 //! Left out: what is in the answers.
 
 use std::fs;
+use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -27,6 +30,9 @@ use super::ClusterSettings;
 
 /// How long it may take until the server can be asked.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// A server that went without a word is missed after 60 seconds: a watch that is silent for so long is asked for a sign of
+/// life, so often, as many times (`man 7 tcp`, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT; Linux 2.4).
+const KEEP_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
 /// A page of the largest objects there can be (etcd takes 1.5 MiB for each) is beyond this, one of usual ones far below.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// The longest line, which has one object.
@@ -58,6 +64,7 @@ impl Api {
         let name = ServerName::try_from(host.clone()).with_context(|| format!("'{host}' is no name"))?;
         let connect = async {
             let stream = TcpStream::connect((&**host, *port)).await?;
+            keep_alive(&stream)?;
             connector.connect(name, stream).await
         };
         let stream =
@@ -132,6 +139,16 @@ impl Lines {
     }
 }
 
+/// Nothing is sent on a watch, so that nobody would notice that nothing arrives.
+fn keep_alive(stream: impl AsFd) -> io::Result<()> {
+    let stream = stream.as_fd();
+    let (idle, interval, count) = KEEP_ALIVE;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, idle)?;
+    sockopt::set_tcp_keepintvl(stream, interval)?;
+    Ok(sockopt::set_tcp_keepcnt(stream, count)?)
+}
+
 async fn read_all(response: Response<Incoming>, bytes_max: usize) -> anyhow::Result<Bytes> {
     let body = Limited::new(response.into_body(), bytes_max).collect().await;
     Ok(body.map_err(|error| anyhow!(error)).context("reading an answer of the API server")?.to_bytes())
@@ -148,4 +165,19 @@ fn trust(settings: &ClusterSettings) -> anyhow::Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().context("setting up TLS")?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_went_without_a_word_is_missed_within_a_minute() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        keep_alive(&stream).unwrap();
+        assert!(sockopt::socket_keepalive(&stream).unwrap());
+        let asked = sockopt::tcp_keepintvl(&stream).unwrap() * sockopt::tcp_keepcnt(&stream).unwrap();
+        assert_eq!(sockopt::tcp_keepidle(&stream).unwrap() + asked, Duration::from_secs(60));
+    }
 }

@@ -25,8 +25,10 @@ use crate::intake::{Input, Intake};
 const PAGE: u32 = 250;
 /// After this long the server ends a watch in order.
 const WATCH_SECONDS: u32 = 290;
-/// A server says something each minute at least (bookmarks); one that is silent for longer is out of reach.
-const SILENCE_MAX: Duration = Duration::from_secs(120);
+/// By then a server has ended the watch. That it says nothing before is no sign of anything: while nothing changes
+/// there may be no bookmarks either, as only those newer than the watch's beginning are sent
+/// (<https://github.com/kubernetes/kubernetes/blob/v1.20.2/staging/src/k8s.io/apiserver/pkg/storage/cacher/cacher.go#L1400-L1403>).
+const SILENCE_MAX: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 30);
 /// How long an answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// Pauses after failures: the first and the longest. Each is shortened by chance, so that the nodes of a cluster do not come
@@ -147,9 +149,10 @@ impl<'a> Follower<'a> {
 
     async fn watch(&mut self, lines: &mut Lines) -> anyhow::Result<()> {
         loop {
-            let line = timeout(SILENCE_MAX, lines.next()).await.context("the server is silent")??;
-            let Some(line) = line else { return Ok(()) };
+            let line = timeout(SILENCE_MAX, lines.next()).await.context("the server is silent")?;
+            // Until it broke off, too, nothing had changed but what was told: what is known is as fresh as that.
             self.heard = Instant::now();
+            let Some(line) = line? else { return Ok(()) };
             match decode_event(&line, self.kind, &self.settings.labels)? {
                 Event::Change(change, version) => {
                     self.tell(change.into_iter().collect());

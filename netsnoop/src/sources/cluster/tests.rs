@@ -26,43 +26,57 @@ use crate::counters::Counters;
 /// Answers to what is asked about pods, the last first; then nothing any more.
 struct Script(Vec<(u16, String)>);
 
-struct Played {
+/// Serves for as long as the test runs.
+struct Server {
     settings: ClusterSettings,
-    told: Receiver<Input>,
     /// What was asked about pods.
     asked: Arc<Mutex<Vec<String>>>,
-    counters: Arc<Counters>,
     _account: TempDir,
 }
 
-/// Plays a server for as long as the test runs, and follows its pods.
+/// A server whose pods are followed.
+struct Played {
+    server: Server,
+    told: Receiver<Input>,
+    counters: Arc<Counters>,
+}
+
 fn play(script: &[(u16, &str)]) -> Played {
-    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let account = tempfile::tempdir().unwrap();
-    std::fs::write(account.path().join("ca.crt"), cert.pem()).unwrap();
-    std::fs::write(account.path().join("token"), "secret\n").unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
-    let config = config.with_single_cert(vec![cert.der().clone()], key).unwrap();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let script = script.iter().rev().map(|(status, text)| (*status, (*text).to_owned()));
-    let (script, asked) = (Arc::new(Mutex::new(Script(script.collect()))), Arc::new(Mutex::new(Vec::new())));
-    let seen = asked.clone();
-    thread::spawn(move || serve(listener, TlsAcceptor::from(Arc::new(config)), (script, seen)));
-    let settings = ClusterSettings {
-        host: "127.0.0.1".into(),
-        port,
-        account: account.path().to_owned(),
-        node: Some("node-1".into()),
-        labels: LabelKeys::new(&["app".to_owned()]),
-    };
+    let server = Server::start(script);
     let (counters, (inputs, told)) = (Arc::new(Counters::default()), sync_channel(64));
-    let (own, intake) = (settings.clone(), Intake::new(inputs, counters.clone()));
+    let (own, intake) = (server.settings.clone(), Intake::new(inputs, counters.clone()));
     thread::spawn(move || run(&own, &intake));
-    Played { settings, told, asked, counters, _account: account }
+    Played { server, told, counters }
+}
+
+impl Server {
+    fn start(script: &[(u16, &str)]) -> Self {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let account = tempfile::tempdir().unwrap();
+        std::fs::write(account.path().join("ca.crt"), cert.pem()).unwrap();
+        std::fs::write(account.path().join("token"), "secret\n").unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+        let config = config.with_single_cert(vec![cert.der().clone()], key).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let script = script.iter().rev().map(|(status, text)| (*status, (*text).to_owned()));
+        let (script, asked) =
+            (Arc::new(Mutex::new(Script(script.collect()))), Arc::new(Mutex::new(Vec::new())));
+        let seen = asked.clone();
+        thread::spawn(move || serve(listener, TlsAcceptor::from(Arc::new(config)), (script, seen)));
+        let settings = ClusterSettings {
+            host: "127.0.0.1".into(),
+            port,
+            account: account.path().to_owned(),
+            node: Some("node-1".into()),
+            labels: LabelKeys::new(&["app".to_owned()]),
+        };
+        Self { settings, asked, _account: account }
+    }
 }
 
 fn serve(
@@ -183,7 +197,7 @@ fn all_are_listed_page_by_page_then_changes_are_told_and_what_is_too_old_is_list
         "ends".into(),
     ];
     assert_eq!(played.hear(expected.len()), expected);
-    let asked = played.asked.lock().unwrap();
+    let asked = played.server.asked.lock().unwrap();
     let ours =
         "fieldSelector=status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed%2Cspec.nodeName%21%3Dnode-1&";
     let parts = [
@@ -213,6 +227,22 @@ fn a_refusal_is_counted_and_tried_again_and_so_is_nonsense() {
     assert_eq!(played.counters.kube_api_failures.get(), 2);
 }
 
+/// A server that is started anew ends all watches, perhaps long after its last word. If only that counted, all nodes of a
+/// cluster would forget all names at the first try that fails, and ask for everything at once.
+#[test]
+fn what_a_watch_told_is_as_fresh_as_its_end() {
+    let server = Server::start(&[(200, "")]);
+    let (inputs, _told) = sync_channel(64);
+    let intake = Intake::new(inputs, Arc::default());
+    let mut follower = Follower::new(&server.settings, &intake, ClusterKind::Pods);
+    follower.version = Some("5".into());
+    let before = Instant::now();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(follower.turn()).unwrap();
+    assert!(follower.heard > before);
+    assert_eq!(follower.version.as_deref(), Some("5"));
+}
+
 /// Connects once, and says what is wrong.
 fn complaint(settings: &ClusterSettings) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -223,16 +253,16 @@ fn complaint(settings: &ClusterSettings) -> String {
 #[test]
 fn only_the_clusters_own_authority_is_trusted() {
     let played = play(&[]);
-    let refusal = complaint(&played.settings);
+    let refusal = complaint(&played.server.settings);
     assert!(refusal.contains("verbs list and watch on pods and services: not for you"), "{refusal}");
     let other = tempfile::tempdir().unwrap();
     let CertifiedKey { cert, .. } = generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     std::fs::write(other.path().join("ca.crt"), cert.pem()).unwrap();
-    let settings = ClusterSettings { account: other.path().to_owned(), ..played.settings.clone() };
+    let settings = ClusterSettings { account: other.path().to_owned(), ..played.server.settings.clone() };
     assert!(complaint(&settings).contains("token: No such file"), "{}", complaint(&settings));
     std::fs::write(other.path().join("token"), "secret").unwrap();
     assert!(complaint(&settings).contains("invalid peer certificate"), "{}", complaint(&settings));
-    let settings = ClusterSettings { host: "localhost".into(), ..played.settings.clone() };
+    let settings = ClusterSettings { host: "localhost".into(), ..played.server.settings.clone() };
     assert!(complaint(&settings).contains("certificate not valid for name"), "{}", complaint(&settings));
 }
 
