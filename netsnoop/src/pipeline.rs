@@ -16,7 +16,6 @@ mod sourcing;
 
 use std::future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -41,7 +40,7 @@ use crate::privileges::{Job, renounce};
 use crate::reconciling::{self, Outlets, Track};
 use crate::signals::{Signals, exit_at_second_signal};
 use crate::sinks::{self, Books, Output, ledger_text};
-use crate::sources::capture::{Capture, CaptureError, Progress};
+use crate::sources::capture::{Capture, CaptureError, Progress, Stop};
 use crate::sources::ebpf::{Ebpf, ring_buffer};
 use crate::sources::name_channel::Wishes;
 use crate::sources::socket_pass::Aims;
@@ -67,7 +66,7 @@ struct Running {
     sinks: Vec<JoinHandle<Output>>,
     /// Of the sinks, in their order.
     outlets: Vec<Outlet>,
-    stop_captures: Arc<AtomicBool>,
+    stop_captures: Stop,
     intake: Intake,
     inquiry: Inquiry,
     counters: Arc<Counters>,
@@ -193,7 +192,7 @@ fn start(
     let (ended_in, ended_captures) = tokio::sync::mpsc::channel(captures.len().max(1));
     let intake = Intake::new(inputs_in, counters.clone());
     let (inquiry, askers) = Inquiry::new(intake.clone());
-    let stop_captures = Arc::new(AtomicBool::new(false));
+    let stop_captures = Stop::new().context("opening an eventfd")?;
 
     let (mut outlets, mut sinks) = (Vec::new(), Vec::new());
     for output in outputs {
@@ -292,7 +291,7 @@ async fn supervise(mut running: Running, mut ebpf: Ebpf, signals: Signals) -> Re
     running.served.iter().for_each(Served::end);
     tokio::spawn(exit_at_second_signal());
 
-    running.stop_captures.store(true, Ordering::Relaxed);
+    running.stop_captures.ask();
     // Detached first, so that what the ring holds is all there will be.
     drop(ebpf);
     stop_ring.send_replace(true);

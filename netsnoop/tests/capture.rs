@@ -6,13 +6,12 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
 use netsnoop::counters::Counters;
 use netsnoop::intake::{Input, Intake};
-use netsnoop::sources::capture::{self, CaptureError, CaptureSettings};
+use netsnoop::sources::capture::{self, CaptureError, CaptureSettings, Stop};
 use netsnoop_core::five_tuple::{Endpoint, FiveTuple, Transport};
 use netsnoop_core::packet::{Decoded, Direction, Ignored, PacketContent, PacketHeader, TcpFlags, decode};
 use rustix::thread::{CapabilitySet, CapabilitySets, LinkNameSpaceType};
@@ -84,7 +83,7 @@ fn capture_during(lab: &Lab, settings: &CaptureSettings, traffic: impl FnOnce())
     let (sender, receiver) = sync_channel(4096);
     let counters = Arc::new(Counters::default());
     let intake = Intake::new(sender, Arc::clone(&counters));
-    let stop = AtomicBool::new(false);
+    let stop = Stop::new().unwrap();
     let capture = inside(&lab.client, || capture::open(settings).unwrap());
     thread::scope(|scope| {
         let reader = scope.spawn(|| {
@@ -93,7 +92,7 @@ fn capture_during(lab: &Lab, settings: &CaptureSettings, traffic: impl FnOnce())
             ended
         });
         traffic();
-        stop.store(true, Ordering::Relaxed);
+        stop.ask();
         reader.join().unwrap().unwrap();
     });
     (seen(&receiver), Arc::into_inner(counters).unwrap())
@@ -272,7 +271,7 @@ fn an_interface_that_disappears_ends_its_capture() {
     let ended = thread::scope(|scope| {
         let client = lab.client.clone();
         let reader =
-            scope.spawn(move || inside(&client, || capture.run(&intake, None, &AtomicBool::new(false))));
+            scope.spawn(move || inside(&client, || capture.run(&intake, None, &Stop::new().unwrap())));
         ip(&format!("-n {} link delete veth0", lab.client));
         reader.join().unwrap()
     });

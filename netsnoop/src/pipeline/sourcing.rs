@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use super::spawn;
@@ -10,7 +9,7 @@ use crate::counters::Counters;
 use crate::intake::{Bell, Intake};
 use crate::privileges::Job;
 use crate::rescans::{self, RescanSender};
-use crate::sources::capture::{Capture, CaptureError, Progress};
+use crate::sources::capture::{Capture, CaptureError, Progress, Stop};
 use crate::sources::cgroup_watch;
 use crate::sources::cluster::{self, ClusterSettings};
 use crate::sources::conntrack::{self, Conntrack, Unavailable};
@@ -29,7 +28,7 @@ const RESCANS: usize = 4096;
 pub(super) fn start_capture(
     (capture, progress): (Capture, Option<Progress>),
     intake: Intake,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     ended: tokio::sync::mpsc::Sender<CaptureError>,
 ) -> anyhow::Result<JoinHandle<()>> {
     spawn(&format!("capture-{}", capture.interface()), Job::Opened, move || {

@@ -9,11 +9,11 @@ mod interfaces;
 mod name_filter;
 mod progress;
 mod stamps;
+mod stop;
 
 use std::mem;
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,7 @@ use rustix::net::{AddressFamily, SocketType, socket};
 pub use self::error::CaptureError;
 pub use self::interfaces::{ANY_INTERFACE, list_interfaces};
 pub use self::progress::Progress;
+pub use self::stop::Stop;
 use crate::clock::{self, WallClock};
 use crate::counters::Counters;
 use crate::intake::{Frame, FrameBatch, Input, Intake};
@@ -46,10 +47,11 @@ const PACE: Duration = Duration::from_millis(1);
 const BUSY_PACE: Duration = Duration::from_millis(5);
 /// How many those are.
 const BUSY_FRAMES: usize = 32;
-/// How long a quiet capture takes to notice that it should stop.
-const STOP_PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-/// How soon a capture that tells its progress looks again whether its buffer is empty, for as long as
-/// [`TELLING`] after the last frame: answers about that frame wait for it.
+/// How long a capture waits for a frame before it asks libpcap for its drops all the same.
+const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// How soon a capture that tells its progress looks again whether its buffer is empty.
+const QUIET_TELLING_PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// The same for as long as [`TELLING`] after the last frame: answers about that frame wait for it.
 const TELLING_PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 /// How long an answer about a frame may take before nothing is lost by waiting longer for it.
 const TELLING: Duration = Duration::from_millis(50);
@@ -240,7 +242,7 @@ impl Capture {
         &self.interface
     }
 
-    /// Hands frames over, and up to when there are no more, until `stop` is set or nobody listens any more. What is in the kernel's buffer by
+    /// Hands frames over, and up to when there are no more, until `stop` is asked for or nobody listens any more. What is in the kernel's buffer by
     /// then is still read, within bounds.
     ///
     /// # Errors
@@ -250,7 +252,7 @@ impl Capture {
         mut self,
         intake: &Intake,
         progress: Option<&Progress>,
-        stop: &AtomicBool,
+        stop: &Stop,
     ) -> Result<(), CaptureError> {
         let ended = self.read_frames(intake, progress, stop);
         self.count_drops(intake.counters());
@@ -261,7 +263,7 @@ impl Capture {
         &mut self,
         intake: &Intake,
         progress: Option<&Progress>,
-        stop: &AtomicBool,
+        stop: &Stop,
     ) -> Result<(), CaptureError> {
         let mut last_frames = Instant::now();
         let mut stamps = Stamps::new(WallClock::read(), self.opened, clock::now());
@@ -269,7 +271,7 @@ impl Capture {
         let mut block = BytesMut::with_capacity(BLOCK_BYTES);
         let mut after_stop = 0;
         loop {
-            let stopping = stop.load(Ordering::Relaxed);
+            let stopping = stop.is_asked();
             let read_at = Instant::now();
             let complete_until = clock::now();
             stamps.look(WallClock::read(), complete_until);
@@ -304,9 +306,12 @@ impl Capture {
                 }
             } else if is_empty {
                 let pace = if count >= BUSY_FRAMES { BUSY_PACE } else { PACE };
-                let is_telling = progress.is_some() && last_frames.elapsed() < TELLING;
-                let patience = if is_telling { TELLING_PATIENCE } else { STOP_PATIENCE };
-                self.wait(&patience, pace.saturating_sub(read_at.elapsed()))?;
+                let patience = match progress {
+                    Some(_) if last_frames.elapsed() < TELLING => TELLING_PATIENCE,
+                    Some(_) => QUIET_TELLING_PATIENCE,
+                    None => PATIENCE,
+                };
+                self.wait(stop, &patience, pace.saturating_sub(read_at.elapsed()))?;
             }
         }
     }
@@ -347,12 +352,14 @@ impl Capture {
         Input::Frames(FrameBatch { link_type: self.link_type, interface: self.index, frames })
     }
 
-    /// Waits for a frame, at most for `patience`, and then for as long as `pause`.
+    /// Waits for a frame or the stop, at most for `patience`, and if one has come for as long as `pause`.
     /// libpcap's own timeout may only begin with the first frame (pcap(3PCAP), "packet buffer timeout").
-    fn wait(&self, patience: &Timespec, pause: Duration) -> Result<(), CaptureError> {
-        let mut ready = [PollFd::from_borrowed_fd(self.handle.as_fd(), PollFlags::IN)];
+    fn wait(&self, stop: &Stop, patience: &Timespec, pause: Duration) -> Result<(), CaptureError> {
+        let either = [self.handle.as_fd(), stop.as_fd()];
+        let mut ready = either.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
         match poll(&mut ready, Some(patience)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {
+            Ok(0) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Ok(_) => {
                 thread::sleep(pause);
                 Ok(())
             }
