@@ -5,10 +5,10 @@
 
 use ahash::RandomState;
 use alloc::collections::BTreeSet;
-use alloc::vec::Vec;
 use core::hash::Hash;
 
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 
 use crate::five_tuple::{Endpoint, FiveTuple, Transport};
 
@@ -34,17 +34,21 @@ pub(super) struct FlowIndex {
     rare: HashTable<Posting>,
     /// A table would walk past all that share a key to find one of them.
     crowded: BTreeSet<(u32, u32)>,
+    /// How many of TCP's names have a wildcard. Mostly none: then none is asked for.
+    wild_tcp: usize,
     hasher: RandomState,
 }
 
 impl FlowIndex {
     pub(super) fn new(hasher: RandomState) -> Self {
-        Self { rare: HashTable::new(), crowded: BTreeSet::new(), hasher }
+        Self { rare: HashTable::new(), crowded: BTreeSet::new(), wild_tcp: 0, hasher }
     }
 
     /// Has the connection at `slot` found by its names.
     pub(super) fn post(&mut self, slot: u32, names: impl Iterator<Item = FiveTuple>) {
-        for key in self.keys(names) {
+        let (keys, wild_tcp) = self.keys(names);
+        self.wild_tcp += wild_tcp;
+        for key in keys {
             match key {
                 Key::Rare(hash) => {
                     self.rare
@@ -59,7 +63,9 @@ impl FlowIndex {
 
     /// Undoes [`Self::post`].
     pub(super) fn unpost(&mut self, slot: u32, names: impl Iterator<Item = FiveTuple>) {
-        for key in self.keys(names) {
+        let (keys, wild_tcp) = self.keys(names);
+        self.wild_tcp -= wild_tcp;
+        for key in keys {
             match key {
                 Key::Rare(hash) => {
                     let is_it = |posting: &Posting| posting.slot == slot && posting.hash == hash;
@@ -76,28 +82,35 @@ impl FlowIndex {
 
     /// Slots of all connections that have a name which agrees with `tuple`, and perhaps of others. One may come
     /// several times.
-    pub(super) fn candidates(&self, tuple: FiveTuple) -> impl Iterator<Item = u32> + use<'_> {
-        self.asked(tuple).into_iter().flatten().flat_map(|key| {
-            let (rare, crowded) = match key {
-                Key::Rare(hash) => (Some(hash), None),
-                Key::Crowded(hash) => (None, Some(hash)),
-            };
-            let rare = rare.into_iter().flat_map(|hash| {
-                let postings = self.rare.iter_hash(spread(hash));
-                postings.filter(move |posting| posting.hash == hash).map(|posting| posting.slot)
-            });
-            let crowded = crowded
-                .into_iter()
-                .flat_map(|hash| self.crowded.range((hash, 0)..=(hash, u32::MAX)).map(|(_, slot)| *slot));
-            rare.chain(crowded)
-        })
+    pub(super) fn candidates(&self, tuple: FiveTuple) -> SmallVec<[u32; 8]> {
+        let mut slots = SmallVec::new();
+        for key in self.asked(tuple).into_iter().flatten() {
+            match key {
+                Key::Rare(hash) => {
+                    let postings = self.rare.iter_hash(spread(hash));
+                    postings
+                        .filter(|posting| posting.hash == hash)
+                        .for_each(|posting| slots.push(posting.slot));
+                }
+                Key::Crowded(hash) => {
+                    slots.extend(self.crowded.range((hash, 0)..=(hash, u32::MAX)).map(|(_, slot)| *slot));
+                }
+            }
+        }
+        slots
     }
 
-    fn keys(&self, names: impl Iterator<Item = FiveTuple>) -> Vec<Key> {
-        let mut keys: Vec<Key> = names.flat_map(|name| self.held_under(name)).flatten().collect();
+    /// What names are held under, and how many of them are [`Self::wild_tcp`].
+    fn keys(&self, names: impl Iterator<Item = FiveTuple>) -> (SmallVec<[Key; 6]>, usize) {
+        let (mut keys, mut wild_tcp) = (SmallVec::<[Key; 6]>::new(), 0);
+        for name in names {
+            let is_wild = name.local.is_wildcard() || name.remote.is_wildcard();
+            wild_tcp += usize::from(is_wild && name.transport == Transport::Tcp);
+            self.held_under(name).into_iter().flatten().for_each(|key| keys.push(key));
+        }
         keys.sort_unstable();
         keys.dedup();
-        keys
+        (keys, wild_tcp)
     }
 
     fn held_under(&self, name: FiveTuple) -> [Option<Key>; 3] {
@@ -136,6 +149,9 @@ impl FlowIndex {
             ]
         };
         match (local.is_wildcard(), remote.is_wildcard()) {
+            (false, false) if transport == Transport::Tcp && self.wild_tcp == 0 => {
+                [Some(self.whole(tuple)), None, None]
+            }
             (false, false) => [
                 Some(self.whole(tuple)),
                 Some(self.bound_to_none(transport, local.port, remote)),
@@ -185,7 +201,6 @@ fn spread(hash: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec;
     use core::net::{IpAddr, Ipv4Addr};
 
     use proptest::prelude::*;
@@ -225,7 +240,7 @@ mod tests {
             for (slot, name) in (0..).zip(&names) {
                 index.post(slot, core::iter::once(*name));
             }
-            let found: Vec<u32> = index.candidates(asked).collect();
+            let found = index.candidates(asked);
             for (slot, name) in (0..).zip(&names) {
                 let is_meant = agrees(*name, asked) || agrees(name.mirrored(), asked);
                 if is_meant && may_ask(asked, *name) {
@@ -235,8 +250,8 @@ mod tests {
             for (slot, name) in (0..).zip(&names) {
                 index.unpost(slot, core::iter::once(*name));
             }
-            prop_assert_eq!(index.candidates(asked).collect::<Vec<_>>(), vec![]);
-            prop_assert!(index.rare.is_empty() && index.crowded.is_empty());
+            prop_assert!(index.candidates(asked).is_empty());
+            prop_assert!(index.rare.is_empty() && index.crowded.is_empty() && index.wild_tcp == 0);
         }
     }
 
@@ -248,9 +263,9 @@ mod tests {
         let name = |number| FiveTuple { transport: Transport::Udp, local: own, remote: peer(number) };
         (0..10_000).for_each(|number| index.post(number, core::iter::once(name(number))));
         for asked in [name(77), name(77).mirrored()] {
-            assert_eq!(index.candidates(asked).collect::<Vec<_>>(), [77]);
+            assert_eq!(index.candidates(asked).as_slice(), [77]);
         }
         let unbound = FiveTuple { local: Endpoint::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 5000), ..name(78) };
-        assert_eq!(index.candidates(unbound).collect::<Vec<_>>(), [78]);
+        assert_eq!(index.candidates(unbound).as_slice(), [78]);
     }
 }

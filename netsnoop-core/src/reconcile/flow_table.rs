@@ -5,8 +5,9 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use super::end::Side;
+use smallvec::SmallVec;
 
+use super::end::Side;
 use super::flow::Flow;
 use super::flow_index::FlowIndex;
 use crate::five_tuple::FiveTuple;
@@ -77,7 +78,7 @@ impl FlowTable {
     }
 
     /// Adds a connection; hands back the oldest one if there was no room.
-    pub(super) fn insert(&mut self, flow: Flow) -> (FlowId, Option<Flow>) {
+    pub(super) fn insert(&mut self, flow: Box<Flow>) -> (FlowId, Option<Box<Flow>>) {
         let evicted = if self.len() >= self.capacity { self.evict_oldest() } else { None };
         let number = self.next;
         self.next += 1;
@@ -87,7 +88,7 @@ impl FlowTable {
         });
         self.index.post(slot, flow.names(Side::A));
         if let Some(place) = self.slots.get_mut(slot as usize) {
-            *place = Some(Slot { number, flow: Box::new(flow) });
+            *place = Some(Slot { number, flow });
         }
         let id = FlowId { number, slot };
         self.oldest_first.push_back(id);
@@ -95,7 +96,7 @@ impl FlowTable {
         (id, evicted)
     }
 
-    fn evict_oldest(&mut self) -> Option<Flow> {
+    fn evict_oldest(&mut self) -> Option<Box<Flow>> {
         while let Some(id) = self.oldest_first.pop_front() {
             let evicted = self.remove(id);
             if evicted.is_some() {
@@ -115,7 +116,7 @@ impl FlowTable {
     }
 
     /// Takes a connection out.
-    pub(super) fn remove(&mut self, id: FlowId) -> Option<Flow> {
+    pub(super) fn remove(&mut self, id: FlowId) -> Option<Box<Flow>> {
         self.get(id)?;
         let held = self.slots.get_mut(id.slot as usize)?.take()?;
         self.free.push(id.slot);
@@ -123,7 +124,7 @@ impl FlowTable {
         if let Some(wake) = held.flow.wakes_at {
             self.wakes.remove(&(wake, id));
         }
-        Some(*held.flow)
+        Some(held.flow)
     }
 
     /// Changes what a connection is called, as `change` does.
@@ -137,15 +138,18 @@ impl FlowTable {
 
     /// Connections that may be `tuple`'s, each with the side that is `tuple.local`. One may come twice.
     pub(super) fn find(&self, tuple: FiveTuple) -> impl Iterator<Item = (FlowId, Side, &Flow)> {
-        let held = |slot: u32| {
-            let held = self.slots.get(slot as usize)?.as_ref()?;
-            Some((FlowId { number: held.number, slot }, &*held.flow))
-        };
-        self.index
-            .candidates(tuple)
-            .filter_map(held)
-            .flat_map(|(id, flow)| [(id, Side::A, flow), (id, Side::B, flow)])
-            .filter(move |(_, side, flow)| flow.names(*side).any(|name| agrees(name, tuple)))
+        // Every packet and event asks this, so it is loops over few instead of iterators within iterators.
+        let mut found = SmallVec::<[_; 4]>::new();
+        for slot in self.index.candidates(tuple) {
+            let Some(held) = self.slots.get(slot as usize).and_then(Option::as_ref) else { continue };
+            let id = FlowId { number: held.number, slot };
+            for side in [Side::A, Side::B] {
+                if is_called(&held.flow, side, tuple) {
+                    found.push((id, side, &*held.flow));
+                }
+            }
+        }
+        found.into_iter()
     }
 
     /// Has the connection looked at again at `deadline`, or earlier if it would be anyway: most deadlines
@@ -176,6 +180,14 @@ impl FlowTable {
             flow.wakes_at = None;
         }
         Some(due.1)
+    }
+}
+
+/// Whether a connection may be called `tuple`, with `side` as the local end.
+fn is_called(flow: &Flow, side: Side, tuple: FiveTuple) -> bool {
+    match flow.path {
+        None => agrees(flow.tuple(side), tuple),
+        Some(_) => flow.names(side).any(|name| agrees(name, tuple)),
     }
 }
 

@@ -101,8 +101,8 @@ impl Reconciler {
     }
 
     /// Who keeps the namespaces of this connection's ends that no process is known of.
-    pub(super) fn keepers(&self, flow: &Flow) -> Vec<Process> {
-        flow.both().into_iter().filter_map(|(_, end)| self.keeper_of(end)).collect()
+    pub(super) fn keepers(&self, flow: &Flow) -> impl Iterator<Item = Process> {
+        flow.both().into_iter().filter_map(|(_, end)| self.keeper_of(end))
     }
 
     /// Who keeps the namespace of an end for a pod, if no process is known of the end.

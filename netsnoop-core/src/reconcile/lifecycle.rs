@@ -2,8 +2,11 @@
 
 use core::time::Duration;
 
-use super::end::{End, Search, Side};
+use alloc::vec::Vec;
 
+use smallvec::SmallVec;
+
+use super::end::{End, Search, Side};
 use super::flow::Flow;
 use super::flow_table::FlowId;
 use super::namespace_table::Place;
@@ -13,8 +16,6 @@ use crate::connection::{ConnectionState, Role};
 use crate::five_tuple::Transport;
 use crate::process::{Process, ProcessFacts};
 use crate::time::Timestamp;
-
-use alloc::vec::Vec;
 
 /// Where kernel hooks report, an event is at most this much behind its packet; only then is it missed.
 const HOOK_LATENCY: Duration = Duration::from_millis(25);
@@ -95,7 +96,7 @@ impl Reconciler {
         let due = self.settings.lookups && !self.draining && now >= flow.lookup_at && !flow.closed;
         let mut sockets = Vec::new();
         let mut unanswerable = Vec::new();
-        let mut processes: Vec<Process> = Vec::new();
+        let mut processes = SmallVec::<[Process; 2]>::new();
         for (side, end) in flow.both() {
             let is_asked = match end.search {
                 Search::NotAsked => due && end.attribution.reason() == Some(Reason::Pending),

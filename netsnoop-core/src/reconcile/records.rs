@@ -76,7 +76,8 @@ impl Reconciler {
     }
 
     fn learn_service(&mut self, id: FlowId) {
-        let Some(flow) = self.flows.get(id) else { return };
+        // What is known as well or better stays, whatever services there are.
+        let Some(flow) = self.flows.get(id).filter(|flow| flow.role < Role::Service) else { return };
         let server = [Side::A, Side::B].into_iter().find(|side| self.service_at(flow, *side).is_some());
         if let (Some(server), Some(flow)) = (server, self.flows.get_mut(id)) {
             flow.learn_role(server.other(), Role::Service);

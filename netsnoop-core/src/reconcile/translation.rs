@@ -67,8 +67,8 @@ impl Reconciler {
     }
 
     /// A new connection with all the names it is known to have. Side A is `seen`'s local end.
-    pub(super) fn new_flow(&self, seen: &FirstSight) -> Flow {
-        let mut flow = Flow::new(seen.tuple, seen.at);
+    pub(super) fn new_flow(&self, seen: &FirstSight) -> Box<Flow> {
+        let mut flow = Box::new(Flow::new(seen.tuple, seen.at));
         let applies = |tracked: &Tracked| {
             self.is_tracked_where(tracked.tracker, seen.tuple, seen.namespace)
                 && (!seen.asks || agrees(tracked.translation.original, seen.tuple))
