@@ -2,7 +2,7 @@
 //! grown. What cannot be written is lost, counted and said once; the next record is tried again.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Stdout, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -123,8 +123,14 @@ struct RotatedFile {
 impl RotatedFile {
     fn open(path: &Path, max_bytes: u64, keep: usize) -> anyhow::Result<Self> {
         let file = append_to(path).with_context(|| format!("opening {} for records", path.display()))?;
-        let size = file.metadata().with_context(|| format!("looking at {}", path.display()))?.len();
-        Ok(Self { path: path.to_owned(), file: BufWriter::new(file), size, max_bytes, keep })
+        let looking = || format!("looking at {}", path.display());
+        let size = file.metadata().with_context(looking)?.len();
+        let mut opened = Self { path: path.to_owned(), file: BufWriter::new(file), size, max_bytes, keep };
+        // Of a run that was ended while it wrote: the next record must not become part of that line.
+        if !ends_with_a_line(path).with_context(looking)? {
+            opened.write_all(b"\n").with_context(|| format!("writing {}", path.display()))?;
+        }
+        Ok(opened)
     }
 
     /// Puts the file aside and begins a new one. The oldest goes.
@@ -167,6 +173,19 @@ impl Write for RotatedFile {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
+}
+
+/// So does an empty file, and what is no file but a device or a pipe.
+fn ends_with_a_line(path: &Path) -> io::Result<bool> {
+    let about = fs::metadata(path)?;
+    if !about.is_file() || about.len() == 0 {
+        return Ok(true);
+    }
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
@@ -214,6 +233,12 @@ mod tests {
         file.write_all(b"after\n").unwrap();
         file.flush().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "before\nafter\n");
+        drop(file);
+        fs::write(&path, "before\nto").unwrap();
+        let mut file = RotatedFile::open(&path, 100, 1).unwrap();
+        file.write_all(b"after\n").unwrap();
+        file.flush().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "before\nto\nafter\n");
         assert!(RotatedFile::open(&folder.path().join("missing/n.jsonl"), 100, 1).is_err());
     }
 }

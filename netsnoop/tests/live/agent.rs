@@ -331,6 +331,27 @@ fn what_is_in_the_way_is_said_before_anything_is_counted() {
 }
 
 #[test]
+fn a_full_disk_costs_records_which_are_counted_and_no_counts() {
+    let name = "agent::a_full_disk_costs_records_which_are_counted_and_no_counts";
+    let Some(lab) = Lab::new(name) else { return };
+    let agent = Agent::start(&lab.node, "outputs: {http: , jsonl: {path: /dev/full}}\n", &[]);
+    let address = lab.server.v4(7309);
+    let _server = lab.server().serve(&format!("sink {address}"));
+    let uid = 300_000 + process::id();
+    // More than is held back to be written at once.
+    Actor::new(&lab.client.namespace, uid).run(&format!("burst {address} 100 1"));
+    agent.wait_for("records lost", |agent| {
+        (!agent.page().contains("netsnoop_jsonl_rows_lost_total 0\n")).then_some(())
+    });
+    let counted = format!(
+        "netsnoop_connections_opened_total{{role=\"client\",transport=\"tcp\",user=\"{uid}\",namespace=\"\",pod=\"\",service=\"\"}} 100"
+    );
+    agent.wait_for_line(&counted);
+    assert!(agent.said().contains("No space left on device"), "{}", agent.said());
+    assert!(agent.stop().status.success());
+}
+
+#[test]
 fn a_textfile_that_cannot_be_written_for_a_while_is_counted_and_written_again() {
     let name = "agent::a_textfile_that_cannot_be_written_for_a_while_is_counted_and_written_again";
     let Some(lab) = Lab::new(name) else { return };
