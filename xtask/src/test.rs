@@ -4,6 +4,7 @@
 //! time: cgroup programs and captures see the traffic of every other test on the machine.
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -120,6 +121,7 @@ pub(crate) fn test_after(arguments: &TestArguments, mut tally: Tally) -> Result<
 }
 
 fn run_all(arguments: &TestArguments, tally: &mut Tally) -> Result<()> {
+    ensure_others_may_pass(&shell::target_folder()?)?;
     let binaries = build()?;
     let netsnoop = build_release()?;
     let image = dist::check(tally)?;
@@ -134,6 +136,20 @@ fn run_all(arguments: &TestArguments, tally: &mut Tally) -> Result<()> {
         return Ok(());
     }
     vm::test_defaults(&binaries, &netsnoop, tally)
+}
+
+/// The live tests play as users who start what cargo has built. Many a home is closed to them.
+fn ensure_others_may_pass(target: &Path) -> Result<()> {
+    let is_closed =
+        |folder: &&Path| folder.metadata().is_ok_and(|found| found.permissions().mode() & 0o001 == 0);
+    if let Some(closed) = target.ancestors().find(is_closed) {
+        bail!(
+            "tests play as users who have no way through {}; build in a folder that is open to them, as with \
+             CARGO_TARGET_DIR=/var/tmp/netsnoop, or open that one with `chmod o+x`",
+            closed.display()
+        );
+    }
+    Ok(())
 }
 
 /// A test binary that cargo built.
@@ -264,7 +280,22 @@ fn run_counted(command: &mut Command, tally: &mut Tally) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{Permissions, create_dir, remove_dir, set_permissions};
+
     use super::*;
+
+    #[test]
+    fn a_folder_that_is_closed_to_others_is_named() {
+        let home = std::env::temp_dir().join(format!("netsnoop-home-{}", std::process::id()));
+        create_dir(&home).unwrap();
+        let names_home = |mode| {
+            set_permissions(&home, Permissions::from_mode(mode)).unwrap();
+            let complaint = ensure_others_may_pass(&home.join("not/yet/made")).err();
+            complaint.is_some_and(|error| error.to_string().contains(&format!("through {};", home.display())))
+        };
+        assert!(names_home(0o700) && names_home(0o750) && !names_home(0o711));
+        remove_dir(&home).unwrap();
+    }
 
     #[test]
     fn libtest_lines_are_counted_and_skips_are_not_passes() {
