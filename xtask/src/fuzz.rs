@@ -62,8 +62,9 @@ pub(crate) fn run(seconds: u32) -> Result<()> {
         let mut fuzzer = Command::new(kept.join(&host).join("release").join(target));
         fuzzer
             .arg(format!("-max_total_time={seconds}"))
-            // An input that takes seconds or fills the memory is a fault as much as a panic is.
-            .args(["-timeout=5", "-rss_limit_mb=1024", "-print_final_stats=1", "-verbosity=0"])
+            // An input that takes long or fills the memory is a fault as much as a panic is; that a busy machine lets one
+            // wait for some seconds is none.
+            .args(["-timeout=20", "-rss_limit_mb=1024", "-print_final_stats=1", "-verbosity=0"])
             .arg(format!("-artifact_prefix={}/", artifacts.display()))
             .arg(&corpus)
             .arg(folder.join("seeds").join(target));
