@@ -10,7 +10,7 @@ use netsnoop_core::five_tuple::Transport;
 use procfs::process::Process;
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, move_into_link_name_space};
 
-use super::{Finding, State};
+use super::{Finding, State, remedies};
 use crate::privileges;
 use crate::sources::conntrack::{self, Conntrack, Unavailable};
 use crate::sources::ebpf::btf::{KERNEL_BTF_PATH, KernelTypes};
@@ -241,7 +241,7 @@ fn cgroup() -> Finding {
     match mounts::cgroup_root() {
         Ok(path) => Finding::works("cgroup v2 root", path.display().to_string()),
         Err(error) => Finding::fails("cgroup v2 root", format!("{error:#}"), "no sockops rung")
-            .with_remedy("share the host's cgroup namespace, or mount -t cgroup2 none /sys/fs/cgroup"),
+            .with_remedy(remedies::CGROUP_ROOT),
     }
 }
 

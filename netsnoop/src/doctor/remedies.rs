@@ -5,6 +5,10 @@ use rustix::thread::CapabilitySet;
 
 use crate::sources::ebpf::report::{Cause, Failure};
 
+/// Not over /sys/fs/cgroup, where a host without cgroup v2 has the hierarchies that its services live by.
+pub(super) const CGROUP_ROOT: &str = "in a container share the host's cgroup namespace and mount its /sys/fs/cgroup; \
+    on the host: mkdir /run/cgroup2 && mount -t cgroup2 none /run/cgroup2";
+
 /// What a rung needs to be loaded, attached and read.
 pub(super) fn capabilities_for(rung: Rung) -> CapabilitySet {
     let tracing = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
@@ -28,9 +32,7 @@ pub(super) fn remedy(rung: Rung, failure: &Failure, held: CapabilitySet) -> Stri
             "use a kernel built with CONFIG_DEBUG_INFO_BTF=y (Linux 5.4 or later); in a container mount /sys read-only"
                 .into()
         }
-        Cause::CgroupRoot => "share the host's cgroup namespace and mount /sys/fs/cgroup, or on the host: mount -t \
-                              cgroup2 none /sys/fs/cgroup"
-            .into(),
+        Cause::CgroupRoot => CGROUP_ROOT.into(),
         Cause::Tracefs => {
             "mount -t tracefs tracefs /sys/kernel/tracing, or grant CAP_SYS_ADMIN to have it mounted in private".into()
         }

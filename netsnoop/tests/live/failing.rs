@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use crate::doctor::{Diagnosis, Finding};
 use crate::lab::watch::{Ended, Watch};
 use crate::lab::{Lab, netsnoop, patience, skip};
 
@@ -137,4 +138,26 @@ fn doctor_prints_the_ladder_and_ends_well_as_root() {
     for rung in ["kprobe", "fentry", "sockops", "tp_btf", "raw_tp", "iterator", "sock_diag", "proc"] {
         assert!(text.contains(rung), "no {rung} in:\n{text}");
     }
+}
+
+/// What doctor says of the hierarchy's root where none is mounted and `then` has been done; nothing of it is seen outside.
+fn cgroup_root_after(lab: &Lab, then: &str) -> Finding {
+    let mut command = lab.node.command(Path::new("unshare"));
+    let script =
+        format!("umount --all --lazy --types cgroup2 && mount -t tmpfs none /run && {then} && exec \"$@\"");
+    // The first process is our own, as its mounts are looked at too.
+    command.args(["--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", &script, "sh"]).arg(netsnoop());
+    let host = Diagnosis::of(&mut command).host;
+    host.into_iter().find(|finding| finding.name == "cgroup v2 root").unwrap()
+}
+
+#[test]
+fn what_is_advised_where_no_cgroup_v2_is_mounted_helps() {
+    let Some(lab) = Lab::new("failing::what_is_advised_where_no_cgroup_v2_is_mounted_helps") else { return };
+    let without = cgroup_root_after(&lab, "true");
+    assert_eq!(without.state, "fails", "{without:#?}");
+    let advice = without.remedies.concat();
+    let (_, advice) = advice.split_once("on the host: ").unwrap();
+    let with = cgroup_root_after(&lab, advice);
+    assert_eq!(with.state, "works", "{with:#?}");
 }
