@@ -132,7 +132,9 @@ impl Played {
     fn hear(&self, changes: usize) -> Vec<String> {
         let mut heard = Vec::new();
         while heard.len() < changes {
-            let Input::Observation(Observation::Cluster(told)) = self.told.recv().unwrap() else {
+            let Input::Observation(Observation::Cluster(told)) =
+                self.told.recv_timeout(Duration::from_secs(120)).unwrap()
+            else {
                 panic!("something else was told");
             };
             let services = ClusterChange::ListBegins(ClusterKind::Services);
