@@ -2,6 +2,7 @@
 
 mod packet_filter;
 mod reading;
+mod services;
 mod settings;
 #[cfg(test)]
 mod tests;
