@@ -27,10 +27,9 @@ const ASK_EVERY: Duration = Duration::from_secs(10);
 const WAITING_MAX: usize = 64;
 
 /// What is known of a namespace's keeper.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) enum Keeper {
     /// Nothing, as nothing was asked.
-    #[default]
     NotAsked,
     /// Nothing yet.
     Asked(Timestamp, Vec<FlowId>),

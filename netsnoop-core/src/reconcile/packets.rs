@@ -1,7 +1,7 @@
 //! What packets tell: that a connection begins, was answered, ends; and on which interface.
 use super::Reconciler;
 use super::byte_counts::SeenOn;
-use super::end::Side;
+use super::end::{Search, Side};
 use super::flow_table::FlowId;
 use super::matching::Sighting;
 use super::namespace_table::{Behind, Place};
@@ -126,7 +126,7 @@ impl Reconciler {
         let Some(end) = self.flows.get_mut(id).map(|flow| flow.end_mut(server)) else { return };
         if end.is_local() && !end.attribution.has_owner() {
             end.attribution = Attribution::namespace(Reason::ClosedPort, None);
-            end.search = super::end::Search::Done;
+            end.search = Search::Done;
         }
     }
 

@@ -9,8 +9,7 @@ use core::time::Duration;
 use alloc::vec::Vec;
 
 use super::Reconciler;
-use super::end::Side;
-use super::end::Tabled;
+use super::end::{Side, Tabled};
 use super::flow_table::FlowId;
 use super::listener_table::Listener;
 use super::living_table::Meaning;

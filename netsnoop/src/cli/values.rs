@@ -177,8 +177,8 @@ pub(super) fn comparison_time(text: &str) -> anyhow::Result<Duration> {
 
 fn duration(text: &str, longest: Duration) -> anyhow::Result<Duration> {
     // What the reader of durations says of it is meant for programmers.
-    let read = || text.parse::<SignedDuration>().ok();
-    let duration = read().context("a duration is a number with a unit, for example 100ms or 2s")?;
+    let duration: Option<SignedDuration> = text.parse().ok();
+    let duration = duration.context("a duration is a number with a unit, for example 100ms or 2s")?;
     ensure!(!duration.is_negative(), "a duration is not negative");
     let duration = duration.unsigned_abs();
     ensure!(duration <= longest, "the longest is {} s", longest.as_secs());

@@ -124,10 +124,11 @@ impl RotatedFile {
     fn open(path: &Path, max_bytes: u64, keep: usize) -> anyhow::Result<Self> {
         let file = append_to(path).with_context(|| format!("opening {} for records", path.display()))?;
         let looking = || format!("looking at {}", path.display());
-        let size = file.metadata().with_context(looking)?.len();
+        let about = file.metadata().with_context(looking)?;
+        let size = about.len();
         let mut opened = Self { path: path.to_owned(), file: BufWriter::new(file), size, max_bytes, keep };
         // Of a run that was ended while it wrote: the next record must not become part of that line.
-        if !ends_with_a_line(path).with_context(looking)? {
+        if !ends_with_a_line(path, &about).with_context(looking)? {
             opened.write_all(b"\n").with_context(|| format!("writing {}", path.display()))?;
         }
         Ok(opened)
@@ -176,8 +177,7 @@ impl Write for RotatedFile {
 }
 
 /// So does an empty file, and what is no file but a device or a pipe.
-fn ends_with_a_line(path: &Path) -> io::Result<bool> {
-    let about = fs::metadata(path)?;
+fn ends_with_a_line(path: &Path, about: &fs::Metadata) -> io::Result<bool> {
     if !about.is_file() || about.len() == 0 {
         return Ok(true);
     }

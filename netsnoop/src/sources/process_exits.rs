@@ -21,7 +21,7 @@ use netsnoop_core::time::Timestamp;
 use rustix::io::Errno;
 
 use super::netlink::{Message, Netlink, messages};
-use super::netns::{VisitError, on_own_thread};
+use super::netns::on_own_thread;
 use super::proc_fs::ProcRoot;
 use super::taskstats::{Question, Stats, Taskstats};
 use crate::clock;
@@ -58,7 +58,7 @@ impl ProcessExits {
     /// Subscribes. `None` where the kernel has no taskstats or does not tell us. `root` is where the kernel's threads are
     /// found, if they are needed.
     pub(super) fn open(root: &ProcRoot) -> Option<Self> {
-        let netlink = subscribed_here().context("here").or_else(|error| {
+        let netlink = subscribed_here().or_else(|error| {
             log::debug!("exits are not heard of by this network namespace: {error:#}");
             subscribed_in_the_initial_namespace(root)
         });
@@ -153,7 +153,7 @@ fn subscribed_in_the_initial_namespace(root: &ProcRoot) -> anyhow::Result<Netlin
     let namespace = namespace.context("finding the initial network namespace by the kernel's threads")?;
     on_own_thread(|mut visitor| {
         let subscribed = visitor.visit(namespace.as_fd(), |_| subscribed_here());
-        subscribed.map_err(|error: VisitError| Errno::from(error)).context("entering the initial one")?
+        subscribed.map_err(Errno::from).context("entering the initial one")?
     })
 }
 

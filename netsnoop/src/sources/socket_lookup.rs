@@ -145,14 +145,16 @@ impl SocketLookup {
         }
         // Who has left may be the owner, so all count who were there lately.
         company.only_user = self.index.only_user_lately(found.key.inode);
-        let (mut others, mut holders) = (Vec::new(), Vec::new());
+        let (mut has_others, mut holders) = (false, Vec::new());
         for pid in pids {
             let process = self.index.proc_root.process(pid);
             let (user, started) = match process.and_then(|process| process.identity(&mut self.text)) {
                 Ok(Some((process, _))) => {
-                    let is_other = process.name.as_bytes() != POD_HOLDER;
-                    others.push(is_other);
-                    holders.extend((!is_other).then_some(process));
+                    if process.name.as_bytes() == POD_HOLDER {
+                        holders.push(process);
+                    } else {
+                        has_others = true;
+                    }
                     (Some(process.uid), Some(process.id.started_at()))
                 }
                 // Who has ended meanwhile is nobody's user; who cannot be read is a user that is not known.
@@ -162,7 +164,7 @@ impl SocketLookup {
             company.only_user = company.only_user.filter(|only| Some(*only) == user);
             company.oldest = company.oldest.into_iter().chain(started).min();
         }
-        if !others.is_empty() && !others.contains(&true) {
+        if !holders.is_empty() && !has_others {
             company.only_user = None;
         }
         // Pods that share the node's network keep nothing.

@@ -198,13 +198,16 @@ impl<'a> Item<'a> {
 impl<'a> Section<'a> {
     /// What stands at `key`, if something does.
     pub(super) fn item(&self, key: &str) -> Option<&Item<'a>> {
-        let found = self.entries.iter().find(|(known, _)| *known == key).map(|(_, item)| item);
-        found.filter(|item| !matches!(item.node.value, Value::Null))
+        self.entry(key).filter(|item| !matches!(item.node.value, Value::Null))
     }
 
     /// Whether the key stands there, even with nothing after it.
     pub(super) fn has(&self, key: &str) -> bool {
-        self.entries.iter().any(|(known, _)| *known == key)
+        self.entry(key).is_some()
+    }
+
+    fn entry(&self, key: &str) -> Option<&Item<'a>> {
+        self.entries.iter().find(|(known, _)| *known == key).map(|(_, item)| item)
     }
 
     /// What the text at `key` means, if there is one.
@@ -235,9 +238,7 @@ impl<'a> Section<'a> {
         key: &str,
         parse: impl Fn(&str) -> anyhow::Result<T>,
     ) -> Vec<T> {
-        if let Some((_, item)) = self.entries.iter().find(|(known, _)| *known == key)
-            && item.is_empty()
-        {
+        if let Some(item) = self.entry(key).filter(|item| item.is_empty()) {
             item.refuse(problems, "nothing stands here; leave the key out if any is meant");
         }
         self.parse_list(problems, key, parse)
